@@ -1,0 +1,18 @@
+/** Limits of the API that no setting changes. Sizes are UTF-8 bytes. */
+export const MAX_BODY_BYTES = 2 * 1024 * 1024;
+export const MAX_CONTACT_HASH_BYTES = 256;
+/** LMDB keys end at 1,978 bytes; `state.max_key_length` can't be set above this. */
+export const MAX_KEY_BYTES = 1024;
+export const MAX_WEBHOOK_URL_BYTES = 2048;
+
+/** `limit` of a listing: outside `min..max`, or not a number, it falls back to `fallback` (agents rely on that). */
+export interface PageLimit {
+  readonly fallback: number;
+  readonly max: number;
+}
+export const REGISTRY_PAGE: PageLimit = { fallback: 100, max: 1000 };
+export const KEYS_PAGE: PageLimit = { fallback: 100, max: 1000 };
+export const MESSAGES_PAGE: PageLimit = { fallback: 50, max: 100 };
+
+/** The state key that names the capacity document. */
+export const CAPACITY_KEY = '_capacity';
