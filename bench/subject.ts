@@ -1,0 +1,141 @@
+/**
+ * The server under test: a process of its own, with rate limits out of the way and everything else as users get it.
+ * Owns:  the server process and the tokens of the agents it registered.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type ServerProcess, startServer } from '../examples/demo/server-process.js';
+import { TabulumClient } from '../examples/tabulum-client.js';
+import { expectSuccess, HttpConnection, onConnections } from './load/http-connection.js';
+import type { LoadRequest } from './load/load.js';
+import type { BenchContext } from './scenario.js';
+
+/** The most that settings allow: more than any load here reaches. */
+const UNLIMITED_PER_MIN = 10_000_000;
+
+export interface BenchAgent {
+  readonly address: string;
+  readonly token: string;
+}
+
+export interface SubjectOptions {
+  /** Names its directory; one per server of a scenario. */
+  readonly name: string;
+  /** `hmac` makes registration cheap, for large registries; all else is measured with the default. */
+  readonly authScheme?: 'bcrypt' | 'hmac';
+  readonly agents: number;
+  /** Connections that register at the same time. */
+  readonly registrars?: number;
+  readonly poolThreads?: number;
+}
+
+export class Subject {
+  readonly agents: BenchAgent[] = [];
+  readonly #workDir: string;
+  readonly #options: SubjectOptions;
+  #server: ServerProcess;
+
+  private constructor(workDir: string, options: SubjectOptions, server: ServerProcess) {
+    this.#workDir = workDir;
+    this.#options = options;
+    this.#server = server;
+  }
+
+  /** Starts a server on an empty directory and registers the agents over HTTP. It stops when the scenario ends. */
+  static async start(context: BenchContext, options: SubjectOptions): Promise<Subject> {
+    const workDir = join(context.workDir, options.name);
+    mkdirSync(workDir);
+    const subject = new Subject(workDir, options, await startServer({ workDir, configYaml: configFor(options) }));
+    context.onEnd(() => subject.stop());
+    await subject.#register(options.agents, options.registrars ?? 8);
+    return subject;
+  }
+
+  get url(): string {
+    return this.#server.kernelUrl;
+  }
+
+  get pid(): number {
+    return this.#server.pid;
+  }
+
+  get banner(): readonly string[] {
+    return this.#server.banner;
+  }
+
+  /** The agent at this place, counted round and round. */
+  agent(index: number): BenchAgent {
+    const agent = this.agents[index % this.agents.length];
+    if (agent === undefined) throw new Error('this subject has no agents');
+    return agent;
+  }
+
+  /** Same data, new process: every session is cold, and `url` and `pid` are others. */
+  async restart(): Promise<void> {
+    await this.stop();
+    this.#server = await startServer({ workDir: this.#workDir, configYaml: configFor(this.#options) });
+  }
+
+  /** @throws Error when the server does not end with 0. */
+  async stop(): Promise<void> {
+    const code = await this.#server.stop();
+    if (code !== 0) throw new Error(`${this.#options.name}: the server ended with ${code ?? 'a signal'}`);
+  }
+
+  /** One request on a connection of its own; the parsed answer. @throws Error unless it is 2xx. */
+  async ask(request: LoadRequest): Promise<unknown> {
+    const connection = await HttpConnection.open(this.url);
+    try {
+      return JSON.parse(expectSuccess(request, await connection.send(request)).body);
+    } finally {
+      connection.close();
+    }
+  }
+
+  /** Head and body of one answer, for a reference that returns the same bytes. */
+  async sampleOf(request: LoadRequest): Promise<{ head: string; body: string }> {
+    const connection = await HttpConnection.open(this.url);
+    try {
+      const { head, body } = expectSuccess(request, await connection.send(request));
+      return { head, body };
+    } finally {
+      connection.close();
+    }
+  }
+
+  async #register(count: number, registrars: number): Promise<void> {
+    const { api_key: token } = await new TabulumClient({ baseUrl: this.url }).createOperator('bench');
+    let left = count;
+    await onConnections(this.url, Math.min(registrars, count), async (connection) => {
+      const challengeRequest: LoadRequest = { method: 'GET', path: '/v1/agents/verification-challenge', token };
+      while (left-- > 0) {
+        const challenge = expectSuccess(challengeRequest, await connection.send(challengeRequest));
+        const { challenge_id } = JSON.parse(challenge.body) as { challenge_id: string };
+        const body = JSON.stringify({ verification_response: { challenge_id, response: 'bench' } });
+        const request: LoadRequest = { method: 'POST', path: '/v1/agents', token, body };
+        const answer = expectSuccess(request, await connection.send(request));
+        const { agent_address, agent_token } = JSON.parse(answer.body) as {
+          agent_address: string;
+          agent_token: string;
+        };
+        this.agents.push({ address: agent_address, token: agent_token });
+      }
+    });
+  }
+}
+
+function configFor(options: SubjectOptions): string {
+  const categories = ['message_send', 'message_read', 'state_read', 'state_write', 'registry_read'];
+  return [
+    'rate_limits:',
+    ...categories.map((category) => `  ${category}_per_min: ${UNLIMITED_PER_MIN}`),
+    `  operator_reg_per_hour_per_ip: ${UNLIMITED_PER_MIN}`,
+    'verification: { gate_type: stub }',
+    `messaging: { max_queue_per_agent: 10000000, max_queued_bytes: ${16 * 2 ** 30} }`,
+    'auth:',
+    `  scheme: ${options.authScheme ?? 'bcrypt'}`,
+    ...(options.poolThreads === undefined ? [] : [`  pool_threads: ${options.poolThreads}`]),
+    'log: { level: warn }',
+    '',
+  ].join('\n');
+}

@@ -1,0 +1,141 @@
+/**
+ * An HTTP listener: socket, head checks, time limits, byte budget, draining. What requests mean is `dispatch`'s business.
+ * Used by the kernel API, the observation API and the admin listener alike.
+ * Owns:      the native app and the runtime of its replies.
+ * Never:     lets an error of `dispatch` reach the native module.
+ */
+import type { Logger } from '../log.js';
+import { BodyBudget } from './body-buffer.js';
+import { Sweeper } from './deadlines.js';
+import { RequestHead } from './head.js';
+import { isoTime } from './iso-time.js';
+import { Reply, type ReplyRuntime } from './reply.js';
+import { type HttpRequest, type HttpResponse, type ListeningApp, listenOn } from './uws.js';
+
+export interface ListenerOptions {
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  /** Several threads on one port; see `listenOn`. */
+  readonly shared: boolean;
+  readonly readTimeoutMs: number;
+  readonly writeTimeoutMs: number;
+  /** While draining, answers promise service again this long after the drain began; null promises nothing. */
+  readonly expectedRecoveryMs: number | null;
+  readonly logger: Logger;
+  /** All request bodies being gathered together; 128 MiB when absent. */
+  readonly maxBufferedBodyBytes?: number;
+}
+
+/** Must answer `reply` now or later, or leave that to the time limit. `head` is valid during the call only. */
+export type Dispatch = (reply: Reply, head: RequestHead) => void;
+
+export interface ListenerStats {
+  readonly inHand: number;
+  /** Answers since start, by status. */
+  readonly answers: Readonly<Record<string, number>>;
+  readonly aborted: number;
+  readonly readTimeouts: number;
+  readonly writeTimeouts: number;
+  readonly bufferedBodyBytes: number;
+}
+
+const MAX_BUFFERED_BODY_BYTES = 128 * 1024 * 1024;
+/** How long a client may take to read the last answer on a connection that is then closed. */
+const LINGER_MS = 300;
+
+export class HttpListener {
+  readonly port: number;
+  private readonly listening: ListeningApp;
+  private readonly runtime: ReplyRuntime;
+  private readonly options: ListenerOptions;
+  private closed = false;
+
+  /** @internal use `startListener`. */
+  constructor(listening: ListeningApp, runtime: ReplyRuntime, options: ListenerOptions) {
+    this.port = listening.port;
+    this.listening = listening;
+    this.runtime = runtime;
+    this.options = options;
+  }
+
+  /** New requests get 503; resolves when those in hand are answered, at the latest after the time limits. */
+  drain(): Promise<void> {
+    const { runtime } = this;
+    if (runtime.drain === null) {
+      const { expectedRecoveryMs } = this.options;
+      const expectedRecovery = expectedRecoveryMs === null ? null : isoTime(Date.now() + expectedRecoveryMs);
+      runtime.drain = { expectedRecovery };
+    }
+    if (runtime.counts.inHand === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const told = runtime.onIdle;
+      runtime.onIdle = () => {
+        told?.();
+        resolve();
+      };
+    });
+  }
+
+  /** Closes every connection at once. Do it before the thread ends: a live app in a dead thread aborts the process. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.runtime.sweeper.stop();
+    this.listening.app.close();
+  }
+
+  stats(): ListenerStats {
+    const { counts, budget } = this.runtime;
+    const answers: Record<string, number> = {};
+    for (let status = 0; status < counts.byStatus.length; status++) {
+      const count = counts.byStatus[status] ?? 0;
+      if (count > 0) answers[status] = count;
+    }
+    return {
+      inHand: counts.inHand,
+      answers,
+      aborted: counts.aborted,
+      readTimeouts: counts.readTimeouts,
+      writeTimeouts: counts.writeTimeouts,
+      bufferedBodyBytes: budget.usedBytes,
+    };
+  }
+}
+
+/** @throws Error with one clear line when the address can't be listened on. */
+export async function startListener(options: ListenerOptions, dispatch: Dispatch): Promise<HttpListener> {
+  const sweeper = new Sweeper(Math.min(options.readTimeoutMs, options.writeTimeoutMs, LINGER_MS));
+  const runtime: ReplyRuntime = {
+    sweeper,
+    reading: sweeper.list(options.readTimeoutMs),
+    answering: sweeper.list(options.writeTimeoutMs),
+    lingering: sweeper.list(LINGER_MS),
+    budget: new BodyBudget(options.maxBufferedBodyBytes ?? MAX_BUFFERED_BODY_BYTES),
+    logger: options.logger,
+    counts: { inHand: 0, byStatus: new Uint32Array(600), aborted: 0, readTimeouts: 0, writeTimeouts: 0 },
+    drain: null,
+    onIdle: null,
+  };
+  const head = new RequestHead();
+  const onRequest = (response: HttpResponse, request: HttpRequest): void => {
+    const problem = head.read(request);
+    const reply = new Reply(response, runtime, head); // from here on an error can be answered
+    try {
+      if (problem !== null) reply.refuseHead(problem.status, problem.message);
+      else if (runtime.drain !== null) reply.refuseDraining(runtime.drain);
+      else dispatch(reply, head);
+    } catch (error) {
+      reply.fail(error);
+    }
+    head.release();
+    reply.leaveHandler();
+  };
+  try {
+    const listening = await listenOn(options.host, options.port, options.shared, onRequest);
+    return new HttpListener(listening, runtime, options);
+  } catch (error) {
+    sweeper.stop();
+    throw error;
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * The only importer of uWebSockets.js (CommonJS: default import only). To use the authors' own release, change the
+ * package behind the name; nothing else knows where it comes from.
+ *
+ * Lifetimes of its native objects (release 20.x): a request is dead when its handler returns; a response is dead after
+ * `end`, `endWithoutBody`, `close` or its abort; a body chunk is emptied when its callback returns. Only `Reply` touches
+ * responses, only `head.ts` touches requests.
+ */
+import './uws-header-limit.js';
+import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from 'uWebSockets.js';
+
+export type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
+
+/** The published types lack this overload. */
+interface ListenWithOptions {
+  listen(host: string, port: number, options: number, done: (socket: us_listen_socket | false) => void): unknown;
+}
+
+/** `LIBUS_LISTEN_DEFAULT` and `LIBUS_LISTEN_EXCLUSIVE_PORT`; the published enum is not there at run time. */
+const SHARED_PORT = 0;
+const EXCLUSIVE_PORT = 1;
+
+export interface ListeningApp {
+  readonly app: TemplatedApp;
+  /** The real port, also when 0 was asked for. */
+  readonly port: number;
+}
+
+/**
+ * Opens a listening app that hands every request, whatever its method and path, to `onRequest`.
+ * @param shared true lets several threads share the port. The system then also lets another program share it unnoticed:
+ *               probe the port first. false takes the port alone.
+ * @throws Error with one clear line when the address can't be listened on.
+ */
+export function listenOn(
+  host: string,
+  port: number,
+  shared: boolean,
+  onRequest: (response: HttpResponse, request: HttpRequest) => void,
+): Promise<ListeningApp> {
+  const app = uWS.App();
+  app.any('/*', onRequest);
+  return new Promise((resolve, reject) => {
+    const options = shared ? SHARED_PORT : EXCLUSIVE_PORT;
+    (app as unknown as ListenWithOptions).listen(host, port, options, (socket) => {
+      if (socket === false) {
+        app.close();
+        reject(
+          new Error(`can't listen on ${host}:${port}: the port is taken, or the address is not one of this machine`),
+        );
+        return;
+      }
+      resolve({
+        app,
+        port: uWS.us_socket_local_port(socket as unknown as Parameters<typeof uWS.us_socket_local_port>[0]),
+      });
+    });
+  });
+}

@@ -1,0 +1,137 @@
+#!/usr/bin/env node
+import { availableParallelism } from 'node:os';
+import { resolve } from 'node:path';
+import { Command, CommanderError } from 'commander';
+import type { Config, ListenAddress } from './config/config.js';
+import { loadConfig } from './config/load.js';
+import { VERSION } from './contract/version.js';
+import { createLogger, type Logger } from './log.js';
+import { type RunningServer, startServer } from './server.js';
+
+/**
+ * Command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+ */
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 2;
+/** A stop that takes longer is a bug: say so and end, rather than hang for ever. */
+const STOP_LIMIT_MS = 9_500;
+
+interface ServeFlags {
+  readonly config?: string;
+  readonly dataDir?: string;
+  readonly listen?: string;
+  readonly observeListen?: string;
+  readonly adminListen?: string;
+}
+
+const program = new Command('tabulum')
+  .description('The kernel of a world where AI agents register, find each other, send messages and share state.')
+  .version(VERSION)
+  .exitOverride()
+  .showHelpAfterError(false)
+  .showSuggestionAfterError(true);
+
+program
+  .command('serve')
+  .description('Run the server until SIGTERM or SIGINT.')
+  .option('--config <file>', 'YAML configuration; see docs/configuration.md')
+  .option('--data-dir <dir>', 'where everything is kept (default: ./data)')
+  .option('--listen <host:port>', 'address of the kernel API (default: 127.0.0.1:8080)')
+  .option('--observe-listen <host:port>', 'address of the observation API (default: 127.0.0.1:8090)')
+  .option('--admin-listen <host:port>', 'address of the admin service (default: 127.0.0.1:9090)')
+  .allowExcessArguments(false)
+  .action(serve);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode === 0 ? 0 : EXIT_USAGE;
+}
+
+async function serve(flags: ServeFlags): Promise<void> {
+  const loaded = loadConfig({
+    file: flags.config,
+    env: process.env,
+    flags: {
+      data_dir: flags.dataDir,
+      'server.listen_addr': flags.listen,
+      'observe.listen_addr': flags.observeListen,
+      'admin.listen_addr': flags.adminListen,
+    },
+  });
+  if (!loaded.ok) {
+    for (const line of loaded.errors) process.stderr.write(`${line}\n`);
+    process.exitCode = EXIT_USAGE;
+    return;
+  }
+  const { config } = loaded;
+  const logger = createLogger('main', config.log.level);
+  warnOfSmallThreadPool(config, logger);
+  const fatal = (error: Error): never => {
+    logger.fatal({ err: error }, 'the server ends: it can not go on');
+    process.exit(EXIT_FAILED);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', (reason) => fatal(reason instanceof Error ? reason : new Error(String(reason))));
+
+  let server: RunningServer;
+  try {
+    server = await startServer(config, logger, fatal);
+  } catch (error) {
+    process.stderr.write(`tabulum: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(EXIT_FAILED);
+  }
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(server, signal, logger));
+  process.stdout.write(banner(config, server));
+}
+
+async function stop(server: RunningServer, signal: string, logger: Logger): Promise<void> {
+  logger.info({ signal }, 'stopping: requests in hand are finished, then everything is flushed');
+  const limit = setTimeout(() => {
+    logger.fatal({ limitMs: STOP_LIMIT_MS }, 'the stop took too long');
+    process.exit(EXIT_FAILED);
+  }, STOP_LIMIT_MS);
+  await server.stop();
+  clearTimeout(limit);
+  logger.info('stopped');
+  process.exit(0);
+}
+
+function banner(config: Config, { addresses, shards }: RunningServer): string {
+  const { gateways } = config.topology;
+  const kernel = url(addresses.kernel);
+  return `Tabulum ${VERSION}
+  kernel API    ${kernel}
+  observation   ${url(addresses.observe)}
+  admin         ${url(addresses.admin)}
+  data          ${resolve(config.dataDir)}
+  threads       ${count(gateways, 'gateway')}, ${count(shards, 'shard')}, ${count(config.auth.poolThreads, 'bcrypt thread')}
+  durability    ${config.eventLog.durability}
+
+Register as an operator:
+  curl -s ${kernel}/v1/operators -H 'Content-Type: application/json' -d '{"contact_hash":"me","accept_terms":true}'
+
+ready
+`;
+}
+
+function url({ host, port }: ListenAddress): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
+
+function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? '' : 's'}`;
+}
+
+/**
+ * fdatasync runs in libuv's pool, of which a process has one; its size is read from the environment before the first
+ * line of this file runs, so all that is left here is to say when it is too small.
+ */
+function warnOfSmallThreadPool(config: Config, logger: Logger): void {
+  const poolThreads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);
+  const shards = config.topology.shards ?? Math.max(1, Math.floor(availableParallelism() / 2));
+  if (poolThreads >= shards) return;
+  const advice = `start with UV_THREADPOOL_SIZE=${shards + 4}`;
+  logger.warn({ poolThreads, shards, advice }, 'fewer I/O threads than shards: flushes wait for each other');
+}

@@ -1,0 +1,217 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import { MessageChannel } from 'node:worker_threads';
+import { type Admin, startAdmin } from './admin/admin.js';
+import { createMetrics } from './admin/metrics.js';
+import { BcryptPool } from './auth-pool/bcrypt-pool.js';
+import { serveHasher } from './auth-pool/remote-hasher.js';
+import type { Config, ListenAddress } from './config/config.js';
+import { DeathWatch } from './death-watch.js';
+import { loadServerKey } from './gateway/auth/server-key.js';
+import { type Gateway, type GatewayStats, startGateway } from './gateway/gateway.js';
+import { type GatewayThread, startGatewayThread } from './gateway/gateway-thread.js';
+import { createLimiterMemory, kernelRates, SharedLimiter } from './gateway/limits/shared-limiter.js';
+import type { Logger } from './log.js';
+import { type Observer, startObserver } from './observe/observer.js';
+import { engineSettings } from './shards/settings.js';
+import { openShardedEngine, type ShardedEngine } from './shards/sharded-engine.js';
+
+/**
+ * The server: wires data directory, shards, auth pool, gateways, observer and admin, in this order, and ends them in
+ * the reverse one.
+ * Owns: the order of start and stop. Holds no data and sees no request.
+ */
+
+/** A gateway thread that does not tell its figures in this time is left out of the metrics. */
+const STATS_TIMEOUT_MS = 1_000;
+/** Requests in hand may take this long to finish once a stop is asked for. */
+const DRAIN_LIMIT_MS = 5_000;
+
+export interface RunningServer {
+  readonly addresses: {
+    readonly kernel: ListenAddress;
+    readonly observe: ListenAddress;
+    readonly admin: ListenAddress;
+  };
+  readonly shards: number;
+  /** Stops taking requests, finishes those in hand, flushes, and resolves when everything has ended. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Resolves when every listener serves.
+ * @param onFatal told when the process can't go on; it must end with a non-zero code.
+ * @throws Error with one clear line: directory in use, address taken, damaged key or manifest.
+ */
+export async function startServer(
+  config: Config,
+  logger: Logger,
+  onFatal: (error: Error) => void,
+): Promise<RunningServer> {
+  const deaths = new DeathWatch(logger, onFatal);
+  const shards = await openShardedEngine({
+    dataDir: config.dataDir,
+    shards: config.topology.shards,
+    settings: engineSettings(config),
+    logger,
+    deaths,
+    onFatal,
+  });
+  const parts = new ServerParts(config, logger, deaths, shards, onFatal);
+  try {
+    await parts.start();
+  } catch (error) {
+    await parts.stop();
+    throw error;
+  }
+  return {
+    addresses: {
+      kernel: { host: config.server.listenAddr.host, port: parts.kernelPort },
+      observe: { host: config.observe.listenAddr.host, port: parts.observer?.port ?? 0 },
+      admin: { host: config.admin.listenAddr.host, port: parts.admin?.port ?? 0 },
+    },
+    shards: shards.shards,
+    stop: () => parts.stop(),
+  };
+}
+
+class ServerParts {
+  kernelPort = 0;
+  observer: Observer | null = null;
+  admin: Admin | null = null;
+  private gateway: Gateway | null = null;
+  private readonly threads = new Set<GatewayThread>();
+  private readonly hasher: BcryptPool;
+  private readonly limiterMemory = createLimiterMemory();
+  private readonly hmacServerKey: Buffer;
+  private stopping = false;
+
+  constructor(
+    private readonly config: Config,
+    private readonly logger: Logger,
+    private readonly deaths: DeathWatch,
+    private readonly shards: ShardedEngine,
+    private readonly onFatal: (error: Error) => void,
+  ) {
+    this.hmacServerKey = loadServerKey(config.dataDir);
+    this.hasher = new BcryptPool({
+      threads: config.auth.poolThreads,
+      maxPending: config.auth.maxPending,
+      cost: config.auth.bcryptCost,
+      onThreadDeath: (error) => deaths.record('bcrypt', error),
+    });
+  }
+
+  async start(): Promise<void> {
+    const { config, logger } = this;
+    this.admin = await startAdmin({
+      config,
+      logger,
+      readiness: () => this.readiness(),
+      metrics: createMetrics({
+        gateways: () => this.gatewayStats(),
+        hasher: () => this.hasher.stats(),
+        engine: () => ({
+          stateBytes: this.shards.total('stateBytes'),
+          keys: this.shards.total('keys'),
+          agents: this.shards.total('agents'),
+          queuedMessages: this.shards.total('queuedMessages'),
+          queuedBytes: this.shards.total('queuedBytes'),
+          droppedMessages: this.shards.total('droppedMessages'),
+        }),
+      }),
+    });
+    this.observer = await startObserver(config, logger);
+
+    const { gateways } = config.topology;
+    const shared = gateways > 1;
+    // Threads sharing a port would also share it with a stranger: make sure that nobody has it.
+    if (shared) await probePort(config.server.listenAddr);
+    this.gateway = await startGateway({
+      config,
+      engine: await this.shards.connect(),
+      hasher: this.hasher,
+      hmacServerKey: this.hmacServerKey,
+      limiter: new SharedLimiter(this.limiterMemory, kernelRates(config.rateLimits)),
+      logger,
+      listen: { ...config.server.listenAddr, shared },
+    });
+    this.kernelPort = this.gateway.port;
+    for (let number = 1; number < gateways; number++) await this.startGatewayThread(number);
+  }
+
+  async stop(): Promise<void> {
+    if (this.stopping) return;
+    this.stopping = true;
+    const threads = [...this.threads];
+    const drained = Promise.all([this.gateway?.drain(), ...threads.map((thread) => thread.drain())]);
+    if (!(await withinMs(drained, DRAIN_LIMIT_MS))) {
+      this.logger.warn({ limitMs: DRAIN_LIMIT_MS }, 'requests in hand were not finished in time: connections closed');
+    }
+    this.gateway?.close();
+    await Promise.all(threads.map((thread) => thread.close()));
+    await Promise.all([this.observer?.close(), this.admin?.close(), this.hasher.close()]);
+    await this.shards.close();
+  }
+
+  private async startGatewayThread(number: number): Promise<void> {
+    const { config } = this;
+    const engine = this.shards.connection();
+    const { port1, port2 } = new MessageChannel();
+    serveHasher(port1, this.hasher);
+    const thread = await startGatewayThread(
+      {
+        name: `gateway-${number}`,
+        config,
+        engine,
+        hasherPort: port2,
+        limiterMemory: this.limiterMemory,
+        hmacServerKey: this.hmacServerKey,
+        listen: { host: config.server.listenAddr.host, port: this.kernelPort, shared: true },
+      },
+      [engine.control, port2],
+      (error) => {
+        this.threads.delete(thread);
+        if (this.stopping || !this.deaths.record(`gateway-${number}`, error)) return;
+        this.startGatewayThread(number).catch(this.onFatal);
+      },
+    );
+    this.threads.add(thread);
+  }
+
+  private async gatewayStats(): Promise<GatewayStats[]> {
+    const others = await Promise.all([...this.threads].map((thread) => thread.stats(STATS_TIMEOUT_MS)));
+    const all = [this.gateway?.stats(), ...others];
+    return all.filter((stats) => stats !== undefined);
+  }
+
+  private readiness(): { ready: boolean; reason?: string } {
+    if (this.stopping) return { ready: false, reason: 'the server is stopping' };
+    if (this.gateway === null) return { ready: false, reason: 'the server is starting' };
+    if (!this.shards.isReady) return { ready: false, reason: 'a shard is being reopened' };
+    return { ready: true };
+  }
+}
+
+async function probePort({ host, port }: ListenAddress): Promise<void> {
+  if (port === 0) return;
+  const probe = createServer();
+  probe.listen({ host, port, exclusive: true });
+  try {
+    await once(probe, 'listening');
+  } catch (error) {
+    throw new Error(`can't listen on ${host}:${port}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  probe.close();
+  await once(probe, 'close');
+}
+
+async function withinMs(work: Promise<unknown>, limitMs: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), limitMs);
+  });
+  const finished = await Promise.race([work.then(() => true), expired]);
+  clearTimeout(timer);
+  return finished;
+}

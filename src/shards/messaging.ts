@@ -1,0 +1,326 @@
+import { randomUUID } from 'node:crypto';
+import type { ReceivedMessage } from '../contract/engine.js';
+import type { ApiErrorCode } from '../contract/errors.js';
+import type { KernelEvent } from '../contract/events.js';
+import type { Logger } from '../log.js';
+import type { GroupCommit } from './group-commit.js';
+import { type EventBody, eventBody } from './log-line.js';
+import type { LineReader } from './log-reader.js';
+import { MessageQueue, type QueuedMessage } from './message-queue.js';
+import type { Operation } from './operations.js';
+import { RecentMessages } from './recent-messages.js';
+import type { LogPosition } from './segments.js';
+import type { EngineSettings } from './settings.js';
+import type { SharedCounters } from './shared-counters.js';
+import { seqOfQueueKey } from './store-keys.js';
+import type { View } from './view.js';
+import type { ReplyTo } from './wire.js';
+
+/**
+ * Messaging: the queues of one shard's agents.
+ * Owns:      the queues in memory (pointers), messages of the last moments, the shard's part of queued bytes.
+ * Never:     hands out a message that is not durable, or one that another operation has claimed.
+ * Invariant: a queue in memory equals its rows in the view, but for what staged operations have claimed.
+ *
+ * Queues are read from the view when first needed and forgotten when idle, so a start costs nothing for them.
+ */
+const RECENT_BYTES = 32 * 1024 * 1024;
+/** Past this many queues in memory, idle ones are forgotten between two batches. */
+const MAX_IDLE_QUEUES = 16_384;
+/** What a line holds beside its body: seq, ts, crc; an upper bound. */
+const LINE_FRAME_BYTES = 96;
+
+export class Messaging {
+  readonly #shard: number;
+  readonly #view: View;
+  readonly #commit: GroupCommit;
+  readonly #reader: LineReader;
+  readonly #counters: SharedCounters;
+  readonly #settings: EngineSettings;
+  readonly #logger: Logger;
+  readonly #queues = new Map<string, MessageQueue>();
+  readonly recent = new RecentMessages(RECENT_BYTES);
+  #dropped = 0;
+  /** Senders whose recipient's queue is full of messages that are not durable yet. */
+  #waiting: (() => void)[] = [];
+
+  constructor(
+    shard: number,
+    view: View,
+    commit: GroupCommit,
+    reader: LineReader,
+    counters: SharedCounters,
+    settings: EngineSettings,
+    logger: Logger,
+  ) {
+    this.#shard = shard;
+    this.#view = view;
+    this.#commit = commit;
+    this.#reader = reader;
+    this.#counters = counters;
+    this.#settings = settings;
+    this.#logger = logger;
+  }
+
+  send(from: string, to: string, content: string, reply: ReplyTo): void | Promise<void> {
+    const queue = this.#queueOf(to);
+    if (queue === undefined) return reply.refuse('not_found');
+    const full = queue.occupied >= this.#settings.maxQueuePerAgent;
+    if (full && this.#settings.overflow === 'reject') return reply.refuse('store_full');
+
+    const message = { messageId: randomUUID(), from, to, content, sentAtMs: 0 };
+    const contentLength = Buffer.byteLength(content);
+    const body = eventBody('message_sent', from, {
+      message_id: message.messageId,
+      from,
+      to,
+      content,
+      content_length: contentLength,
+    });
+    const reservedBytes = Buffer.byteLength(body) + LINE_FRAME_BYTES;
+    if (!this.#counters.reserve(this.#shard, 'queuedBytes', reservedBytes, this.#settings.maxQueuedBytes)) {
+      return reply.refuse('store_full');
+    }
+    const operation = new SendOperation(this, queue, message, body, reservedBytes, reply);
+    queue.incoming += 1;
+    if (full) return this.#sendAfterDrop(operation, queue, to);
+    this.#commit.stage(operation);
+  }
+
+  /** Claims messages at once, so that nobody else gets them, and answers when their delivery is durable. */
+  receive(agent: string, limit: number, reply: ReplyTo): void | Promise<void> {
+    const queue = this.#queueOf(agent);
+    const claimed = queue?.claim(limit) ?? [];
+    if (queue === undefined || claimed.length === 0) return reply.ok([], 0, null);
+    const messages: ReceivedMessage[] = [];
+    for (const { seq } of claimed) {
+      const recent = this.recent.get(seq);
+      if (recent !== undefined) messages.push(recent);
+    }
+    if (messages.length === claimed.length) return this.#stageReceive(queue, agent, claimed, messages, reply);
+    return this.#receiveFromLog(queue, agent, claimed, reply);
+  }
+
+  /** Forgets idle queues when there are many. */
+  sweep(): void {
+    if (this.#queues.size <= MAX_IDLE_QUEUES) return;
+    for (const [address, queue] of this.#queues) {
+      if (queue.isIdle) this.#queues.delete(address);
+    }
+  }
+
+  sent(operation: SendOperation): void {
+    const { message, pointer, queue, reservedBytes } = operation;
+    this.#view.addMessage(message.to, pointer.seq, pointer);
+    queue.incoming -= 1;
+    queue.push(pointer);
+    this.recent.add(pointer.seq, message, pointer.bytes);
+    this.#counters.release(this.#shard, 'queuedBytes', reservedBytes - pointer.bytes);
+    this.#wakeWaiting();
+  }
+
+  sendFailed(operation: SendOperation): void {
+    operation.queue.incoming -= 1;
+    this.#counters.release(this.#shard, 'queuedBytes', operation.reservedBytes);
+    this.#wakeWaiting();
+  }
+
+  removed(queue: MessageQueue, to: string, message: QueuedMessage): void {
+    queue.remove(message.seq);
+    this.#view.removeMessage(to, message.seq, message.bytes);
+    this.recent.remove(message.seq);
+    this.#counters.release(this.#shard, 'queuedBytes', message.bytes);
+  }
+
+  dropped(): void {
+    this.#dropped += 1;
+    this.#counters.report(this.#shard, 'droppedMessages', this.#dropped);
+  }
+
+  /** Makes room by dropping the oldest message; its id is in the log, maybe no longer in memory. */
+  async #sendAfterDrop(operation: SendOperation, queue: MessageQueue, to: string): Promise<void> {
+    let oldest = queue.claim(1)[0];
+    while (oldest === undefined && queue.occupied > this.#settings.maxQueuePerAgent) {
+      // Everything that counts is on its way: the oldest of those becomes claimable with the next batch.
+      this.#commit.kick();
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#commit.isBroken) return operation.fail('unavailable');
+      oldest = queue.claim(1)[0];
+    }
+    if (oldest !== undefined) {
+      const messageId = this.recent.get(oldest.seq)?.messageId ?? (await this.#readMessage(oldest))?.messageId;
+      if (messageId === undefined) this.#removeDamaged(queue, to, oldest);
+      else operation.drop(oldest, messageId);
+    }
+    this.#commit.stage(operation);
+    this.#commit.kick();
+  }
+
+  async #receiveFromLog(
+    queue: MessageQueue,
+    agent: string,
+    claimed: readonly QueuedMessage[],
+    reply: ReplyTo,
+  ): Promise<void> {
+    const found = await Promise.all(
+      claimed.map(async (pointer) => this.recent.get(pointer.seq) ?? (await this.#readMessage(pointer))),
+    );
+    const pointers: QueuedMessage[] = [];
+    const messages: ReceivedMessage[] = [];
+    claimed.forEach((pointer, index) => {
+      const message = found[index];
+      if (message === undefined) {
+        this.#removeDamaged(queue, agent, pointer);
+      } else {
+        pointers.push(pointer);
+        messages.push(message);
+      }
+    });
+    this.#stageReceive(queue, agent, pointers, messages, reply);
+    this.#commit.kick();
+  }
+
+  #stageReceive(
+    queue: MessageQueue,
+    agent: string,
+    claimed: readonly QueuedMessage[],
+    messages: readonly ReceivedMessage[],
+    reply: ReplyTo,
+  ): void {
+    this.#commit.stage(new ReceiveOperation(this, queue, agent, claimed, messages, queue.ready, reply));
+  }
+
+  /** Undefined when the line is damaged. Rejects on an I/O error. */
+  async #readMessage(pointer: QueuedMessage): Promise<ReceivedMessage | undefined> {
+    const event = (await this.#reader.read(pointer.position, pointer.bytes)) as KernelEvent | null;
+    if (event === null || event.type !== 'message_sent') return undefined;
+    const { message_id, from, to, content } = event.data;
+    return { messageId: message_id, from, to, content, sentAtMs: Date.parse(event.ts) };
+  }
+
+  /** A message that can't be read can't be delivered, and must not block those behind it. */
+  #removeDamaged(queue: MessageQueue, to: string, message: QueuedMessage): void {
+    this.#logger.error({ to, ...message }, 'damaged event log line: a queued message is lost');
+    this.removed(queue, to, message);
+  }
+
+  /** Undefined when there is no such agent. */
+  #queueOf(address: string): MessageQueue | undefined {
+    const known = this.#queues.get(address);
+    if (known !== undefined) return known;
+    if (this.#view.agent(address) === undefined) return undefined;
+    const queue = new MessageQueue();
+    const rows = this.#view.store.queues;
+    const range = { start: `${address}:`, end: `${address};`, limit: Number.MAX_SAFE_INTEGER };
+    for (const key of rows.keys(range)) {
+      const row = rows.get(key);
+      if (row !== undefined) queue.push({ seq: seqOfQueueKey(key), position: row.position, bytes: row.bytes });
+    }
+    this.#queues.set(address, queue);
+    return queue;
+  }
+
+  #wakeWaiting(): void {
+    if (this.#waiting.length === 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const wake of waiting) wake();
+  }
+}
+
+interface StagedMessage {
+  readonly messageId: string;
+  readonly from: string;
+  readonly to: string;
+  readonly content: string;
+  /** Set with the batch's time. */
+  sentAtMs: number;
+}
+
+class SendOperation implements Operation {
+  bodies: readonly EventBody[];
+  pointer: QueuedMessage = { seq: 0, position: 0, bytes: 0 };
+  #drop: QueuedMessage | null = null;
+
+  constructor(
+    readonly messaging: Messaging,
+    readonly queue: MessageQueue,
+    readonly message: StagedMessage,
+    body: EventBody,
+    readonly reservedBytes: number,
+    readonly reply: ReplyTo,
+  ) {
+    this.bodies = [body];
+  }
+
+  /** Drops a claimed message for this one; both events stand or fall together. */
+  drop(oldest: QueuedMessage, messageId: string): void {
+    this.#drop = oldest;
+    const { to } = this.message;
+    const dropped = eventBody('message_dropped', to, { message_id: messageId, to, reason: 'queue_full' });
+    this.bodies = [`${dropped},"ref":${oldest.seq}`, ...this.bodies];
+  }
+
+  /** Called last for the message's own event. */
+  logged(seq: number, position: LogPosition, bytes: number): void {
+    this.pointer = { seq, position, bytes };
+  }
+
+  apply(atMs: number): void {
+    this.message.sentAtMs = atMs;
+    if (this.#drop !== null) {
+      this.messaging.removed(this.queue, this.message.to, this.#drop);
+      this.messaging.dropped();
+    }
+    this.messaging.sent(this);
+  }
+
+  answer(atMs: number): void {
+    this.reply.ok(this.message.messageId, atMs, null);
+  }
+
+  fail(code: ApiErrorCode): void {
+    if (this.#drop !== null) this.queue.release(this.#drop.seq);
+    this.messaging.sendFailed(this);
+    this.reply.refuse(code);
+  }
+}
+
+class ReceiveOperation implements Operation {
+  readonly bodies: readonly EventBody[];
+
+  constructor(
+    readonly messaging: Messaging,
+    readonly queue: MessageQueue,
+    readonly agent: string,
+    readonly claimed: readonly QueuedMessage[],
+    readonly messages: readonly ReceivedMessage[],
+    readonly remaining: number,
+    readonly reply: ReplyTo,
+  ) {
+    this.bodies = claimed.map((pointer, index) => {
+      const message_id = (messages[index] as ReceivedMessage).messageId;
+      const body = eventBody('message_delivered', agent, { message_id, to: agent, delivery_method: 'pull' });
+      return `${body},"ref":${pointer.seq}`;
+    });
+  }
+
+  logged(): void {}
+
+  apply(): void {
+    for (const pointer of this.claimed) this.messaging.removed(this.queue, this.agent, pointer);
+  }
+
+  answer(): void {
+    const flat: unknown[] = [];
+    for (const { messageId, from, to, content, sentAtMs } of this.messages) {
+      flat.push(messageId, from, to, content, sentAtMs);
+    }
+    this.reply.ok(flat, this.remaining, null);
+  }
+
+  fail(code: ApiErrorCode): void {
+    for (const pointer of this.claimed) this.queue.release(pointer.seq);
+    this.reply.refuse(code);
+  }
+}

@@ -1,0 +1,217 @@
+import type { Database } from 'lmdb';
+
+/**
+ * Overlay table: one LMDB table with the rows that are visible but not yet committed to it laid over.
+ * Owns:      the changed rows of this checkpoint interval (`active`) and those of the checkpoint under way (`flushing`).
+ * Never:     commits by itself; the store gathers the changes of all tables into one LMDB transaction.
+ * Invariant: a row is in `active`, else in `flushing`, else in LMDB; a tombstone (undefined) hides what lies below.
+ *
+ * Keys are byte strings: one UTF-16 unit (0-255) for each byte of the key, so that `<` is byte order, as in LMDB.
+ */
+export interface RowCodec<Row> {
+  encode(row: Row): Buffer;
+  decode(bytes: Buffer): Row;
+}
+
+export type ByteString = string;
+
+/** The UTF-8 bytes of `text` as a byte string; `text` itself when it is ASCII. */
+export function toByteString(text: string): ByteString {
+  for (let i = 0; i < text.length; i++) {
+    if (text.charCodeAt(i) > 127) return Buffer.from(text, 'utf8').toString('latin1');
+  }
+  return text;
+}
+
+export function fromByteString(bytes: ByteString): string {
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes.charCodeAt(i) > 127) return Buffer.from(bytes, 'latin1').toString('utf8');
+  }
+  return bytes;
+}
+
+/** The smallest byte string above everything that begins with `prefix`; null when there is none. */
+export function prefixEnd(prefix: ByteString): ByteString | null {
+  let end = prefix.length;
+  while (end > 0 && prefix.charCodeAt(end - 1) === 255) end--;
+  if (end === 0) return null;
+  return prefix.slice(0, end - 1) + String.fromCharCode(prefix.charCodeAt(end - 1) + 1);
+}
+
+/** Rows changed in one interval. The sorted order is made only when somebody lists, from what came since. */
+class ChangedRows<Row> {
+  readonly rows = new Map<ByteString, Row | undefined>();
+  #sorted: ByteString[] = [];
+  #unsorted: ByteString[] = [];
+
+  set(key: ByteString, row: Row | undefined): void {
+    const before = this.rows.size;
+    this.rows.set(key, row);
+    if (this.rows.size !== before) this.#unsorted.push(key);
+  }
+
+  /** O(changed rows) after changes, else free. */
+  sortedKeys(): readonly ByteString[] {
+    if (this.#unsorted.length > 0) {
+      this.#sorted = mergeSorted(this.#sorted, this.#unsorted.sort());
+      this.#unsorted = [];
+    }
+    return this.#sorted;
+  }
+}
+
+function mergeSorted(a: readonly string[], b: readonly string[]): string[] {
+  const merged: string[] = [];
+  let i = 0;
+  let j = 0;
+  for (;;) {
+    const left = a[i];
+    const right = b[j];
+    if (left === undefined && right === undefined) return merged;
+    if (right === undefined || (left !== undefined && left < right)) {
+      merged.push(left as string);
+      i++;
+    } else {
+      merged.push(right);
+      j++;
+    }
+  }
+}
+
+/** Index of the first key that is not below `bound`. */
+function lowerBound(keys: readonly ByteString[], bound: ByteString): number {
+  let low = 0;
+  let high = keys.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((keys[middle] as string) < bound) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+export interface KeyRange {
+  /** First key that may be returned. */
+  readonly start: ByteString;
+  /** First key beyond; null for none. */
+  readonly end: ByteString | null;
+  readonly limit: number;
+}
+
+export class OverlayTable<Row> {
+  readonly #db: Database<Buffer, Buffer>;
+  readonly #codec: RowCodec<Row>;
+  #active = new ChangedRows<Row>();
+  #flushing: ChangedRows<Row> | null = null;
+
+  constructor(db: Database<Buffer, Buffer>, codec: RowCodec<Row>) {
+    this.#db = db;
+    this.#codec = codec;
+  }
+
+  get(key: ByteString): Row | undefined {
+    const active = this.#active.rows;
+    const changed = active.get(key);
+    if (changed !== undefined) return changed;
+    if (active.has(key)) return undefined;
+    const flushing = this.#flushing?.rows;
+    if (flushing?.has(key)) return flushing.get(key);
+    // The buffer is lmdb's own and holds until the next read: decode before anything else happens.
+    const stored = this.#db.getBinaryFast(Buffer.from(key, 'latin1'));
+    return stored === undefined ? undefined : this.#codec.decode(stored);
+  }
+
+  has(key: ByteString): boolean {
+    const active = this.#active.rows;
+    if (active.has(key)) return active.get(key) !== undefined;
+    const flushing = this.#flushing?.rows;
+    if (flushing?.has(key)) return flushing.get(key) !== undefined;
+    return this.#db.doesExist(Buffer.from(key, 'latin1'));
+  }
+
+  put(key: ByteString, row: Row): void {
+    this.#active.set(key, row);
+  }
+
+  remove(key: ByteString): void {
+    this.#active.set(key, undefined);
+  }
+
+  /** Keys in byte order. Cost: the page, plus the rows changed since the last listing. */
+  keys(range: KeyRange): ByteString[] {
+    const active = this.#active.sortedKeys();
+    const flushing = this.#flushing?.sortedKeys() ?? [];
+    let a = lowerBound(active, range.start);
+    let f = lowerBound(flushing, range.start);
+    const found: ByteString[] = [];
+    let from: ByteString | null = range.start;
+    while (from !== null && found.length < range.limit) {
+      const stored = this.#storedKeys(from, range.end, range.limit - found.length);
+      // Fewer than asked for: LMDB has no more, so the overlay alone may go on to the end of the range.
+      const isLastPage = stored.length < range.limit - found.length;
+      const pageEnd: ByteString | null = isLastPage ? range.end : successor(stored[stored.length - 1] as string);
+      let s = 0;
+      while (found.length < range.limit) {
+        const key = smallest(stored[s], active[a], flushing[f]);
+        if (key === undefined || (pageEnd !== null && key >= pageEnd)) break;
+        if (stored[s] === key) s++;
+        if (active[a] === key) a++;
+        if (flushing[f] === key) f++;
+        if (this.#isVisible(key)) found.push(key);
+      }
+      from = isLastPage ? null : pageEnd;
+    }
+    return found;
+  }
+
+  get changedRows(): number {
+    return this.#active.rows.size;
+  }
+
+  /** Freezes the changed rows for a checkpoint and queues them on LMDB; only inside the store's batch. */
+  flush(): void {
+    const flushing = this.#active;
+    this.#flushing = flushing;
+    this.#active = new ChangedRows<Row>();
+    for (const [key, row] of flushing.rows) {
+      const storedKey = Buffer.from(key, 'latin1');
+      // Rejections surface once, through the batch that holds these writes.
+      if (row === undefined) void this.#db.remove(storedKey).catch(reportedByBatch);
+      else void this.#db.put(storedKey, this.#codec.encode(row)).catch(reportedByBatch);
+    }
+  }
+
+  /** The checkpoint is committed: LMDB now has the rows itself. */
+  flushed(): void {
+    this.#flushing = null;
+  }
+
+  #isVisible(key: ByteString): boolean {
+    const active = this.#active.rows;
+    if (active.has(key)) return active.get(key) !== undefined;
+    const flushing = this.#flushing?.rows;
+    if (flushing?.has(key)) return flushing.get(key) !== undefined;
+    return true;
+  }
+
+  #storedKeys(start: ByteString, end: ByteString | null, limit: number): ByteString[] {
+    const options =
+      end === null
+        ? { start: Buffer.from(start, 'latin1'), limit }
+        : { start: Buffer.from(start, 'latin1'), end: Buffer.from(end, 'latin1'), limit };
+    return Array.from(this.#db.getKeys(options), (key) => key.toString('latin1'));
+  }
+}
+
+function reportedByBatch(): void {}
+
+function successor(key: ByteString): ByteString {
+  return `${key}\u0000`;
+}
+
+function smallest(a: string | undefined, b: string | undefined, c: string | undefined): string | undefined {
+  let least = a;
+  if (b !== undefined && (least === undefined || b < least)) least = b;
+  if (c !== undefined && (least === undefined || c < least)) least = c;
+  return least;
+}

@@ -1,0 +1,84 @@
+import type { Logger } from '../log.js';
+import type { Disk } from './disk.js';
+import { scanLog } from './log-reader.js';
+import { LogWriter } from './log-writer.js';
+import { type LogPosition, listSegments, offsetOf, segmentOf } from './segments.js';
+import type { Store } from './store.js';
+import type { View } from './view.js';
+
+/**
+ * Recovery: brings the view up to the end of the log, and the log to the end of its last whole operation.
+ * Reads only what lies behind the last checkpoint, so a start costs the tail, not the history.
+ */
+export interface RecoveryReport {
+  readonly lastSeq: number;
+  readonly replayedEvents: number;
+  readonly damagedLines: number;
+  readonly cutBytes: number;
+}
+
+export interface RecoveredLog {
+  readonly writer: LogWriter;
+  readonly report: RecoveryReport;
+}
+
+export async function recover(
+  disk: Disk,
+  logDir: string,
+  view: View,
+  maxSegmentBytes: number,
+  logger: Logger,
+): Promise<RecoveredLog> {
+  const { appliedSeq, replayFrom } = view.meta;
+  let end: LogPosition = replayFrom;
+  let lastSeq = appliedSeq;
+  let replayedEvents = 0;
+  let damagedLines = 0;
+  let cutBytes = 0;
+  /** Events of an operation whose last line has not come yet: applied together or not at all. */
+  let group: Parameters<View['replay']>[] = [];
+
+  for await (const line of scanLog(disk, logDir, replayFrom)) {
+    if (line.kind === 'torn') {
+      cutBytes += line.bytes;
+      const place = { segment: segmentOf(line.position), offsetBytes: offsetOf(line.position), bytes: line.bytes };
+      logger.warn({ logDir, ...place }, 'event log: incomplete last line, cut off');
+      continue;
+    }
+    if (line.kind === 'damaged' || line.event.seq <= lastSeq) {
+      damagedLines += 1;
+      const place = { segment: segmentOf(line.position), offsetBytes: offsetOf(line.position), bytes: line.bytes };
+      logger.error({ logDir, ...place }, 'event log: damaged line, skipped');
+      if (group.length === 0) end = line.position + line.bytes;
+      continue;
+    }
+    lastSeq = line.event.seq;
+    group.push([line.event, line.position, line.bytes]);
+    if (line.event.more === true) continue;
+    for (const replay of group) view.replay(...replay);
+    replayedEvents += group.length;
+    group = [];
+    end = line.position + line.bytes;
+  }
+  for (const [, , bytes] of group) cutBytes += bytes;
+  if (group.length > 0) logger.warn({ logDir, events: group.length }, 'event log: incomplete operation, cut off');
+
+  const segments = listSegments(disk, logDir);
+  const lastSegment = segments.at(-1) ?? segmentOf(replayFrom);
+  // A segment begun just before the crash may hold nothing yet.
+  const sizeBytes = segmentOf(end) === lastSegment ? offsetOf(end) : 0;
+  const writer = await LogWriter.open(disk, logDir, maxSegmentBytes, lastSegment, sizeBytes);
+  view.advance(view.meta.appliedSeq, writer.position);
+  await removeUnloggedRegistrations(view.store, logger);
+  view.report();
+  return { writer, report: { lastSeq, replayedEvents, damagedLines, cutBytes } };
+}
+
+/** A credential whose event never became durable was never answered: it goes. */
+async function removeUnloggedRegistrations(store: Store, logger: Logger): Promise<void> {
+  for (const subject of store.pendingSubjects()) {
+    if (store.agents.has(subject) || store.operators.has(subject)) continue;
+    logger.warn({ subject }, 'registration without an event: removed');
+    await store.removePending(subject);
+  }
+}

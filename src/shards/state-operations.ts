@@ -1,0 +1,131 @@
+import type { ApiErrorCode } from '../contract/errors.js';
+import { type EventBody, eventBody } from './log-line.js';
+import type { Operation } from './operations.js';
+import type { StateRow } from './row-codecs.js';
+import type { SharedCounters } from './shared-counters.js';
+import type { View } from './view.js';
+import type { ReplyTo } from './wire.js';
+
+/**
+ * Staged state: what each key will be when everything staged is applied. A mutation is judged against this, so that two
+ * deletes in one batch do not both find the key; its answer waits for the batch, so nothing shows before it is durable.
+ * Owns:      the last staged operation of each key, and the room it reserved.
+ */
+export class StagedState {
+  readonly #shard: number;
+  readonly #view: View;
+  readonly #counters: SharedCounters;
+  readonly #maxCapacityBytes: number;
+  /** The last staged operation that changes the key. */
+  readonly #last = new Map<string, StateOperation>();
+
+  constructor(shard: number, view: View, counters: SharedCounters, maxCapacityBytes: number) {
+    this.#shard = shard;
+    this.#view = view;
+    this.#counters = counters;
+    this.#maxCapacityBytes = maxCapacityBytes;
+  }
+
+  /** Null when the store has no room for the value. */
+  write(writer: string, key: string, value: string, reply: ReplyTo): Operation | null {
+    const keyBytes = Buffer.byteLength(key);
+    const valueBytes = Buffer.byteLength(value);
+    const before = this.#usedBytes(key, keyBytes);
+    const growth = keyBytes + valueBytes - before;
+    if (growth > 0 && !this.#counters.reserve(this.#shard, 'stateBytes', growth, this.#maxCapacityBytes)) return null;
+    const body = eventBody('state_written', writer, { key, value, value_length: valueBytes, written_by: writer });
+    const row = { value, valueBytes, modifiedBy: writer, modifiedAtMs: 0 };
+    return this.#stage(new StateOperation(this, key, row, growth, before === 0, [body], reply));
+  }
+
+  /** When the key is not there: null if that is durable, else an operation that says so once it is. */
+  remove(deleter: string, key: string, reply: ReplyTo): Operation | null {
+    const keyBytes = Buffer.byteLength(key);
+    const before = this.#usedBytes(key, keyBytes);
+    if (before > 0) {
+      const body = eventBody('state_deleted', deleter, { key, deleted_by: deleter });
+      return this.#stage(new StateOperation(this, key, null, -before, false, [body], reply));
+    }
+    return this.#last.has(key) ? new NotFoundLater(reply) : null;
+  }
+
+  /** Makes the operation visible and gives back the room it freed. */
+  applied(operation: StateOperation, atMs: number): void {
+    const { key, row, growthBytes } = operation;
+    if (row === null) {
+      this.#view.removeState(key, growthBytes);
+    } else {
+      row.modifiedAtMs = atMs;
+      this.#view.putState(key, row, growthBytes, operation.isNew);
+    }
+    if (growthBytes < 0) this.#counters.release(this.#shard, 'stateBytes', -growthBytes);
+    if (this.#last.get(key) === operation) this.#last.delete(key);
+  }
+
+  failed(operation: StateOperation): void {
+    if (operation.growthBytes > 0) this.#counters.release(this.#shard, 'stateBytes', operation.growthBytes);
+    if (this.#last.get(operation.key) === operation) this.#last.delete(operation.key);
+  }
+
+  #stage(operation: StateOperation): StateOperation {
+    this.#last.set(operation.key, operation);
+    return operation;
+  }
+
+  /** Key and value bytes once all that is staged is applied; 0 when the key will not be there. */
+  #usedBytes(key: string, keyBytes: number): number {
+    const staged = this.#last.get(key);
+    if (staged !== undefined) return staged.row === null ? 0 : keyBytes + staged.row.valueBytes;
+    const row = this.#view.stateRow(key);
+    return row === undefined ? 0 : keyBytes + row.valueBytes;
+  }
+}
+
+/** A row whose time is the batch's, and so not known when it is staged. */
+type StagedRow = { -readonly [Field in keyof StateRow]: StateRow[Field] };
+
+class StateOperation implements Operation {
+  constructor(
+    readonly staged: StagedState,
+    readonly key: string,
+    /** null deletes. */
+    readonly row: StagedRow | null,
+    readonly growthBytes: number,
+    /** The key is not there before this. */
+    readonly isNew: boolean,
+    readonly bodies: readonly EventBody[],
+    readonly reply: ReplyTo,
+  ) {}
+
+  logged(): void {}
+
+  apply(atMs: number): void {
+    this.staged.applied(this, atMs);
+  }
+
+  answer(atMs: number): void {
+    this.reply.ok(atMs, null, null);
+  }
+
+  fail(code: ApiErrorCode): void {
+    this.staged.failed(this);
+    this.reply.refuse(code);
+  }
+}
+
+class NotFoundLater implements Operation {
+  readonly bodies: readonly EventBody[] = [];
+
+  constructor(readonly reply: ReplyTo) {}
+
+  logged(): void {}
+  apply(): void {}
+
+  answer(): void {
+    this.reply.refuse('not_found');
+  }
+
+  fail(code: ApiErrorCode): void {
+    this.reply.refuse(code);
+  }
+}

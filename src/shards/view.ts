@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict';
+import type { KeyPage, PageRequest } from '../contract/engine.js';
+import type { KernelEvent } from '../contract/events.js';
+import { KeyCounts } from './key-counts.js';
+import type { LoggedEvent } from './log-line.js';
+import { fromByteString, prefixEnd, toByteString } from './overlay-table.js';
+import type { AgentRow, QueueRow, StateRow, ViewMeta } from './row-codecs.js';
+import type { LogPosition } from './segments.js';
+import type { SharedCounters } from './shared-counters.js';
+import type { Store } from './store.js';
+import { orderKey, queueKey } from './store-keys.js';
+
+/**
+ * View: one shard's rows as they follow from its event log. Everything here is visible to readers at once.
+ * Owns:      the counters of the shard and the order in which rows change together.
+ * Never:     sees an event that is not durable (with `durability: fsync`); writes the log; answers anybody.
+ * Invariant: applying the log from `replayFrom` to a view at `appliedSeq` gives the view of the whole log.
+ *
+ * The live path and recovery use the same methods, one for each event type that changes something.
+ */
+export class View {
+  readonly #shard: number;
+  readonly #counters: SharedCounters;
+  readonly #keyCounts: KeyCounts;
+  readonly store: Store;
+
+  #appliedSeq: number;
+  #replayFrom: LogPosition;
+  #stateBytes: number;
+  #keys: number;
+  #agents: number;
+  #queuedMessages: number;
+  #queuedBytes: number;
+
+  constructor(store: Store, shard: number, counters: SharedCounters) {
+    this.store = store;
+    this.#shard = shard;
+    this.#counters = counters;
+    const meta = store.loadMeta();
+    this.#appliedSeq = meta.appliedSeq;
+    this.#replayFrom = meta.replayFrom;
+    this.#stateBytes = meta.stateBytes;
+    this.#keys = meta.keys;
+    this.#agents = meta.agents;
+    this.#queuedMessages = meta.queuedMessages;
+    this.#queuedBytes = meta.queuedBytes;
+    this.#keyCounts = new KeyCounts(store.keyCounts, store.state);
+  }
+
+  get meta(): ViewMeta {
+    return {
+      appliedSeq: this.#appliedSeq,
+      replayFrom: this.#replayFrom,
+      stateBytes: this.#stateBytes,
+      keys: this.#keys,
+      agents: this.#agents,
+      queuedMessages: this.#queuedMessages,
+      queuedBytes: this.#queuedBytes,
+    };
+  }
+
+  /** All events up to `seq` are in the view; the log goes on at `next`. */
+  advance(seq: number, next: LogPosition): void {
+    assert(seq >= this.#appliedSeq, `applied seq ${this.#appliedSeq} can't fall to ${seq}`);
+    this.#appliedSeq = seq;
+    this.#replayFrom = next;
+  }
+
+  /** Publishes the shard's counters. */
+  report(): void {
+    this.#counters.report(this.#shard, 'stateBytes', this.#stateBytes);
+    this.#counters.report(this.#shard, 'keys', this.#keys);
+    this.#counters.report(this.#shard, 'agents', this.#agents);
+    this.#counters.report(this.#shard, 'queuedMessages', this.#queuedMessages);
+    this.#counters.report(this.#shard, 'queuedBytes', this.#queuedBytes);
+  }
+
+  stateRow(key: string): StateRow | undefined {
+    return this.store.state.get(toByteString(key));
+  }
+
+  /** `growthBytes`: what the key and its value take now, less what they took before; `isNew`: the key was not there. */
+  putState(key: string, row: StateRow, growthBytes: number, isNew: boolean): void {
+    const bytes = toByteString(key);
+    this.store.state.put(bytes, row);
+    this.#stateBytes += growthBytes;
+    if (!isNew) return;
+    this.#keys += 1;
+    this.#keyCounts.added(bytes);
+  }
+
+  /** The key must be there; `growthBytes` is below zero. */
+  removeState(key: string, growthBytes: number): void {
+    const bytes = toByteString(key);
+    this.store.state.remove(bytes);
+    this.#stateBytes += growthBytes;
+    this.#keys -= 1;
+    this.#keyCounts.removed(bytes);
+  }
+
+  /** One shard's part of a key listing; the cursor is the last key of the page before, as is. */
+  listKeys(prefix: string, after: string | null, limit: number): Pick<KeyPage, 'keys' | 'total'> {
+    const prefixBytes = toByteString(prefix);
+    const start = after === null ? prefixBytes : `${toByteString(after)}\u0000`;
+    const keys = this.store.state.keys({ start, end: prefixEnd(prefixBytes), limit });
+    return {
+      keys: keys.map(fromByteString),
+      total: prefix === '' ? this.#keys : this.#keyCounts.count(prefixBytes),
+    };
+  }
+
+  agent(address: string): AgentRow | undefined {
+    return this.store.agents.get(address);
+  }
+
+  /** Completes a registration whose credential waits in the store. */
+  addAgent(address: string, operatorId: string, registeredAtMs: number, seq: number): void {
+    const pending = this.store.getPending(address);
+    assert(pending !== undefined, `agent ${address} is logged, but its credential was never stored`);
+    this.store.agents.put(address, { operatorId, registeredAtMs, seq, webhook: pending.webhook });
+    this.store.agentOrder.put(orderKey(registeredAtMs, seq), address);
+    this.store.credentials.put(pending.credential.lookup, pending.credential);
+    this.#agents += 1;
+  }
+
+  addOperator(operatorId: string, createdAtMs: number): void {
+    const pending = this.store.getPending(operatorId);
+    assert(pending !== undefined, `operator ${operatorId} is logged, but its credential was never stored`);
+    this.store.operators.put(operatorId, { lookup: pending.credential.lookup, createdAtMs });
+    this.store.credentials.put(pending.credential.lookup, pending.credential);
+  }
+
+  /** Order keys and addresses after `after`, oldest first. */
+  listAgents(page: PageRequest): { order: string; address: string }[] {
+    const start = page.cursor === null ? '' : `${page.cursor}\u0000`;
+    return this.store.agentOrder.keys({ start, end: null, limit: page.limit }).map((order) => {
+      const address = this.store.agentOrder.get(order);
+      assert(address !== undefined);
+      return { order, address };
+    });
+  }
+
+  addMessage(to: string, seq: number, row: QueueRow): void {
+    this.store.queues.put(queueKey(to, seq), row);
+    this.#queuedMessages += 1;
+    this.#queuedBytes += row.bytes;
+  }
+
+  /** `bytes` as in the message's row. */
+  removeMessage(to: string, seq: number, bytes: number): void {
+    this.store.queues.remove(queueKey(to, seq));
+    this.#queuedMessages -= 1;
+    this.#queuedBytes -= bytes;
+  }
+
+  /** One event from the log, during recovery. Events up to `appliedSeq` must not be given. */
+  replay(event: LoggedEvent, position: LogPosition, bytes: number): void {
+    assert(event.seq > this.#appliedSeq, `replay must rise: ${event.seq} after ${this.#appliedSeq}`);
+    this.#applyLogged(event, position, bytes);
+    this.advance(event.seq, position + bytes);
+  }
+
+  #applyLogged(event: LoggedEvent, position: LogPosition, bytes: number): void {
+    const atMs = Date.parse(event.ts);
+    const logged = event as LoggedEvent & KernelEvent;
+    switch (logged.type) {
+      case 'state_written': {
+        const { key, value, value_length, written_by } = logged.data;
+        const before = this.stateRow(key);
+        const row = { value, valueBytes: value_length, modifiedBy: written_by, modifiedAtMs: atMs };
+        const usedBefore = before === undefined ? 0 : Buffer.byteLength(key) + before.valueBytes;
+        this.putState(key, row, Buffer.byteLength(key) + value_length - usedBefore, before === undefined);
+        break;
+      }
+      case 'state_deleted': {
+        const { key } = logged.data;
+        const before = this.stateRow(key);
+        // The line that wrote it may have been damaged and skipped.
+        if (before !== undefined) this.removeState(key, -Buffer.byteLength(key) - before.valueBytes);
+        break;
+      }
+      case 'agent_registered':
+        this.addAgent(logged.data.address, logged.data.operator_id, atMs, event.seq);
+        break;
+      case 'operator_created':
+        this.addOperator(logged.data.operator_id, atMs);
+        break;
+      case 'message_sent':
+        this.addMessage(logged.data.to, event.seq, { position, bytes });
+        break;
+      case 'message_delivered':
+      case 'message_dropped': {
+        assert(event.ref !== undefined, `${event.type} ${event.seq} names no message_sent`);
+        const row = this.store.queues.get(queueKey(logged.data.to, event.ref));
+        // The message's own line may have been damaged and skipped: then there is nothing to remove.
+        if (row !== undefined) this.removeMessage(logged.data.to, event.ref, row.bytes);
+        break;
+      }
+      case 'state_read':
+      case 'registry_read':
+        break;
+    }
+  }
+}
