@@ -12,6 +12,8 @@ import type { BenchContext } from './scenario.js';
 
 /** The most that settings allow: more than any load here reaches. */
 const UNLIMITED_PER_MIN = 10_000_000;
+/** Open ones at once; the server keeps few of one operator. */
+const CHALLENGES_PER_OPERATOR = 32;
 
 export interface BenchAgent {
   readonly address: string;
@@ -27,6 +29,8 @@ export interface SubjectOptions {
   /** Connections that register at the same time. */
   readonly registrars?: number;
   readonly poolThreads?: number;
+  /** Leaves the agents' sessions as they are after registration. */
+  readonly coldSessions?: boolean;
 }
 
 export class Subject {
@@ -48,6 +52,7 @@ export class Subject {
     const subject = new Subject(workDir, options, await startServer({ workDir, configYaml: configFor(options) }));
     context.onEnd(() => subject.stop());
     await subject.#register(options.agents, options.registrars ?? 8);
+    if (options.coldSessions !== true) await subject.#warmSessions();
     return subject;
   }
 
@@ -104,9 +109,14 @@ export class Subject {
   }
 
   async #register(count: number, registrars: number): Promise<void> {
-    const { api_key: token } = await new TabulumClient({ baseUrl: this.url }).createOperator('bench');
+    const world = new TabulumClient({ baseUrl: this.url });
+    const operatorKeys: string[] = [];
+    for (let n = 0; n * CHALLENGES_PER_OPERATOR < registrars; n++) {
+      operatorKeys.push((await world.createOperator(`bench-${n}`)).api_key);
+    }
     let left = count;
-    await onConnections(this.url, Math.min(registrars, count), async (connection) => {
+    await onConnections(this.url, Math.min(registrars, count), async (connection, index) => {
+      const token = operatorKeys[index % operatorKeys.length] ?? '';
       const challengeRequest: LoadRequest = { method: 'GET', path: '/v1/agents/verification-challenge', token };
       while (left-- > 0) {
         const challenge = expectSuccess(challengeRequest, await connection.send(challengeRequest));
@@ -119,6 +129,17 @@ export class Subject {
           agent_token: string;
         };
         this.agents.push({ address: agent_address, token: agent_token });
+      }
+    });
+  }
+
+  /** One request of each agent, so that no bcrypt is left to do. */
+  async #warmSessions(): Promise<void> {
+    let next = 0;
+    await onConnections(this.url, Math.min(this.agents.length, 8), async (connection) => {
+      while (next < this.agents.length) {
+        const request: LoadRequest = { method: 'GET', path: '/v1/agents/me', token: this.agent(next++).token };
+        expectSuccess(request, await connection.send(request));
       }
     });
   }

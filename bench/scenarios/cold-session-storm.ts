@@ -38,6 +38,7 @@ async function run(context: BenchContext) {
     agents: coldAgents + WARM_AGENTS,
     poolThreads: POOL_THREADS,
     registrars: 2 * POOL_THREADS,
+    coldSessions: true,
   });
   const put: LoadRequest = { method: 'PUT', path: keyPath(0), token: subject.agent(0).token, body: '{"value":"warm"}' };
   await subject.ask(put);

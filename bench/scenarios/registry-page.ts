@@ -15,7 +15,7 @@ export const registryPage: Scenario = { name: 'registry-page', run };
 async function run(context: BenchContext) {
   const smallCount = context.smoke ? 300 : 1_000;
   context.note(`registering ${smallCount} and ${context.agents} agents`);
-  const options = { authScheme: 'hmac', registrars: REGISTRARS } as const;
+  const options = { authScheme: 'hmac', registrars: REGISTRARS, coldSessions: true } as const;
   const small = await Subject.start(context, { name: 'small', agents: smallCount, ...options });
   const large = await Subject.start(context, { name: 'large', agents: context.agents, ...options });
   const smallPages = await walkRegistry(small);

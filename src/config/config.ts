@@ -51,7 +51,7 @@ export interface Config {
   readonly messaging: {
     readonly maxContentBytes: number;
     readonly maxQueuePerAgent: number;
-    /** Bodies of all queued messages together. */
+    /** Of all queued messages together, as they lie in the event log. */
     readonly maxQueuedBytes: number;
     readonly overflow: 'drop_oldest' | 'reject';
   };

@@ -136,7 +136,10 @@ export interface Engine {
   /** Logs `registry_read`. `bad_request` for a cursor this engine did not make. */
   listAgents(reader: string, page: PageRequest): Promise<EngineReply<AgentPage>>;
 
-  /** `not_found`: no such recipient. `store_full`: the queue is full and `messaging.overflow` is `reject`. */
+  /**
+   * `not_found`: no such recipient. `store_full`: the queue is full and `messaging.overflow` is `reject`, or all queues
+   * together hold `messaging.max_queued_bytes`.
+   */
   sendMessage(message: NewMessage): Promise<EngineReply<MessageReceipt>>;
   /** At most once: what it returns is gone from the queue, and logged as delivered. */
   receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>>;

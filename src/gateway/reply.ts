@@ -67,7 +67,7 @@ export interface LimitFigures {
 }
 
 const JSON_TYPE = 'application/json';
-/** An answer larger than the native module's 16 KiB cork leaves at once, whatever follows in the same read. */
+/** An answer larger than the native module's 16 KiB cork leaves at once. */
 const UNCORKING_BYTES = 17_000;
 const STATUS_LINES: readonly string[] = Array.from({ length: 600 }, (_, status) => {
   return `${status} ${STATUS_CODES[status] ?? 'Status'}`;
@@ -169,11 +169,15 @@ export class Reply implements Deadlined {
     this.refuse('internal_error');
   }
 
-  /** Refuses a request whose body has no certain length, and closes the connection without reading on. */
+  /**
+   * Refuses a request whose body has no certain length, and closes the connection before another byte is parsed.
+   * Padded past the native module's cork, so that it has left before the close. Only while the handler runs.
+   */
   refuseHead(status: number, message: string): void {
     this.closes = true;
     const json = `{"error":"bad_request","message":${JSON.stringify(message)}}`;
     this.sendJson(status, json.padEnd(UNCORKING_BYTES));
+    this.close();
   }
 
   /** Refuses a new request during a planned stop. */
@@ -322,6 +326,8 @@ export class Reply implements Deadlined {
 
   private send(): void {
     countStatus(this.runtime.counts.byStatus, this.status);
+    // Ended without a body, a connection can't be told to close.
+    if (this.runtime.drain !== null && (this.isHead || this.status === 204)) this.closes = true;
     this.settle(this.closes ? 'lingering' : 'done');
     if (this.closes) this.runtime.lingering.add(this);
     try {
@@ -346,10 +352,11 @@ export class Reply implements Deadlined {
     if (this.status !== 200) response.writeStatus(STATUS_LINES[this.status] ?? '500 Internal Server Error');
     // One call for all headers: the native module copies the value as it is, line ends included.
     response.writeHeader('Content-Type', this.contentType + this.headers);
-    const closeConnection = this.runtime.drain !== null;
-    if (this.isHead) response.endWithoutBody(Buffer.byteLength(this.body), closeConnection);
-    else if (this.status === 204) response.endWithoutBody(undefined, closeConnection);
-    else response.end(this.body, closeConnection);
+    if (this.isHead || this.status === 204) {
+      // Without arguments: given a length, the native module waits for a body of that length, and drops the connection.
+      if (this.isHead) response.writeHeader('Content-Length', String(Buffer.byteLength(this.body)));
+      response.endWithoutBody();
+    } else response.end(this.body, this.runtime.drain !== null);
   }
 
   private writeUnended(): void {

@@ -7,6 +7,7 @@ import { compileBody } from '../contract/validate.js';
 import type { Call, RefusalMessages } from './call.js';
 import type { HandlerContext } from './context.js';
 import { isoTime } from './iso-time.js';
+import { jsonString } from './json-string.js';
 import { percentDecode } from './percent-decode.js';
 import { pageCursor, pageLimit, parseQuery, UNUSABLE_CURSOR } from './query.js';
 import { type Route, STATE_PREFIX } from './routes.js';
@@ -15,6 +16,7 @@ const NO_SUCH_KEY: RefusalMessages = { not_found: 'key: has no value. Check its 
 const STORE_FULL: RefusalMessages = {
   store_full: 'The state store is full. Delete keys, or ask the operator of the server for more room.',
 };
+const NO_KEYS = '{"keys":[],"next_cursor":null,"total":0}';
 const BAD_CURSOR: RefusalMessages = { bad_request: UNUSABLE_CURSOR };
 
 export function stateRoutes({ config, engine }: HandlerContext): Route[] {
@@ -39,7 +41,10 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
   const list = (call: Call): void => {
     const parameters = parseQuery(call.query);
     const page = { cursor: pageCursor(parameters), limit: pageLimit(parameters, KEYS_PAGE) };
-    call.answer(engine.listKeys(parameters.get('prefix') ?? '', page), 200, renderKeys, BAD_CURSOR);
+    const prefix = parameters.get('prefix') ?? '';
+    // No key begins with more than a key may hold, and engines need not be ready for it.
+    if (Buffer.byteLength(prefix) > maxKeyBytes) call.reply.sendJson(200, NO_KEYS);
+    else call.answer(engine.listKeys(prefix, page), 200, renderKeys, BAD_CURSOR);
   };
   const read = (call: Call): void => {
     const key = keyOf(call);
@@ -56,7 +61,7 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
       engine.writeState(call.subject, key, value),
       200,
       ({ writtenAtMs }) =>
-        `{"key":${JSON.stringify(key)},"written_by":"${call.subject}","written_at":"${isoTime(writtenAtMs)}"}`,
+        `{"key":${jsonString(key)},"written_by":"${call.subject}","written_at":"${isoTime(writtenAtMs)}"}`,
       STORE_FULL,
     );
   };
@@ -66,7 +71,7 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
       engine.deleteState(call.subject, key),
       200,
       ({ deletedAtMs }) =>
-        `{"key":${JSON.stringify(key)},"deleted_by":"${call.subject}","deleted_at":"${isoTime(deletedAtMs)}"}`,
+        `{"key":${jsonString(key)},"deleted_by":"${call.subject}","deleted_at":"${isoTime(deletedAtMs)}"}`,
       NO_SUCH_KEY,
     );
   };
@@ -88,7 +93,7 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
 }
 
 function renderEntry(entry: StateEntry): string {
-  return `{"key":${JSON.stringify(entry.key)},"value":${JSON.stringify(entry.value)},"last_modified_by":"${entry.lastModifiedBy}","last_modified_at":"${isoTime(entry.lastModifiedAtMs)}"}`;
+  return `{"key":${jsonString(entry.key)},"value":${JSON.stringify(entry.value)},"last_modified_by":"${entry.lastModifiedBy}","last_modified_at":"${isoTime(entry.lastModifiedAtMs)}"}`;
 }
 
 function renderKeys(page: KeyPage): string {

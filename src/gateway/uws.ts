@@ -8,6 +8,7 @@
  */
 import './uws-header-limit.js';
 import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from 'uWebSockets.js';
+import { createServer } from 'node:net';
 
 export type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
 
@@ -32,12 +33,14 @@ export interface ListeningApp {
  *               probe the port first. false takes the port alone.
  * @throws Error with one clear line when the address can't be listened on.
  */
-export function listenOn(
+export async function listenOn(
   host: string,
   port: number,
   shared: boolean,
   onRequest: (response: HttpResponse, request: HttpRequest) => void,
 ): Promise<ListeningApp> {
+  // A port that the native module lets the system choose is never shared: it must be named.
+  if (shared && port === 0) port = await freePort(host);
   const app = uWS.App();
   app.any('/*', onRequest);
   return new Promise((resolve, reject) => {
@@ -54,6 +57,19 @@ export function listenOn(
         app,
         port: uWS.us_socket_local_port(socket as unknown as Parameters<typeof uWS.us_socket_local_port>[0]),
       });
+    });
+  });
+}
+
+/** A port nobody holds just now. Another program may take it before it is listened on, which then fails or shares it. */
+function freePort(host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const probe = createServer();
+    probe.once('error', (error) => reject(new Error(`can't listen on ${host}: ${error.message}`)));
+    probe.listen({ host, port: 0, exclusive: true }, () => {
+      const address = probe.address();
+      const port = typeof address === 'object' && address !== null ? address.port : 0;
+      probe.close(() => resolve(port));
     });
   });
 }

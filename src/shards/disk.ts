@@ -45,30 +45,30 @@ const readAsync = promisify(read);
 const O_READ_WRITE_CREATE = constants.O_RDWR | constants.O_CREAT;
 
 class RealFile implements LogFile {
-  readonly #fd: number;
+  private readonly fd: number;
 
   constructor(path: string) {
     // 'a+' would append wherever the position argument says; the writer passes exact positions instead.
-    this.#fd = openSync(path, O_READ_WRITE_CREATE, 0o644);
+    this.fd = openSync(path, O_READ_WRITE_CREATE, 0o644);
   }
 
   write(bytes: Uint8Array, positionBytes: number): number {
-    return writeSync(this.#fd, bytes, 0, bytes.length, positionBytes);
+    return writeSync(this.fd, bytes, 0, bytes.length, positionBytes);
   }
 
   async sync(): Promise<void> {
-    await fdatasyncAsync(this.#fd);
+    await fdatasyncAsync(this.fd);
   }
 
   truncate(sizeBytes: number): void {
-    ftruncateSync(this.#fd, sizeBytes);
+    ftruncateSync(this.fd, sizeBytes);
   }
 
   async read(positionBytes: number, bytes: number): Promise<Buffer> {
     const buffer = Buffer.allocUnsafe(bytes);
     let filled = 0;
     while (filled < bytes) {
-      const { bytesRead } = await readAsync(this.#fd, buffer, filled, bytes - filled, positionBytes + filled);
+      const { bytesRead } = await readAsync(this.fd, buffer, filled, bytes - filled, positionBytes + filled);
       if (bytesRead === 0) break;
       filled += bytesRead;
     }
@@ -76,7 +76,7 @@ class RealFile implements LogFile {
   }
 
   async close(): Promise<void> {
-    await closeAsync(this.#fd);
+    await closeAsync(this.fd);
   }
 }
 

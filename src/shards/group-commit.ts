@@ -40,128 +40,128 @@ export interface GroupCommitOptions {
 }
 
 export class GroupCommit {
-  readonly #options: GroupCommitOptions;
-  #staged: Operation[] = [];
-  #readEvents: EventBody[] = [];
-  #readTimer: NodeJS.Timeout | null = null;
-  readonly #syncTimer: NodeJS.Timeout | null;
-  #running: Promise<void> | null = null;
-  #wanted = false;
-  #unsynced = false;
-  #broken = false;
-  #lastMs = 0;
+  private readonly options: GroupCommitOptions;
+  private staged: Operation[] = [];
+  private readEvents: EventBody[] = [];
+  private readTimer: NodeJS.Timeout | null = null;
+  private readonly syncTimer: NodeJS.Timeout | null;
+  private running: Promise<void> | null = null;
+  private wanted = false;
+  private unsynced = false;
+  private broken = false;
+  private lastMs = 0;
 
   constructor(options: GroupCommitOptions) {
-    this.#options = options;
-    this.#syncTimer =
-      options.durability === 'interval' ? setInterval(() => this.#syncSoon(), options.flushIntervalMs) : null;
+    this.options = options;
+    this.syncTimer =
+      options.durability === 'interval' ? setInterval(() => this.syncSoon(), options.flushIntervalMs) : null;
   }
 
   /** Joins the next batch. Call `kick` when the turn's operations are all staged. */
   stage(operation: Operation): void {
-    this.#staged.push(operation);
+    this.staged.push(operation);
   }
 
   get isBroken(): boolean {
-    return this.#broken;
+    return this.broken;
   }
 
   /** False when too many read events wait for the disk. */
   get takesReads(): boolean {
-    return this.#readEvents.length < MAX_READ_EVENTS;
+    return this.readEvents.length < MAX_READ_EVENTS;
   }
 
   /** Logs the event of a read with one of the next batches; the read itself is answered at once. */
   logRead(body: EventBody): void {
-    if (this.#broken) return;
-    this.#readEvents.push(body);
-    if (this.#readEvents.length >= READ_EVENTS_BATCH) this.wake();
-    else this.#readTimer ??= setTimeout(() => this.wake(), READ_EVENTS_DELAY_MS);
+    if (this.broken) return;
+    this.readEvents.push(body);
+    if (this.readEvents.length >= READ_EVENTS_BATCH) this.wake();
+    else this.readTimer ??= setTimeout(() => this.wake(), READ_EVENTS_DELAY_MS);
   }
 
   /** Starts a commit if something is staged and none is under way: a batch has no timer to wait for. */
   kick(): void {
-    if (this.#staged.length > 0) this.wake();
+    if (this.staged.length > 0) this.wake();
   }
 
   /** As `kick`, also for events of reads, and to reach `betweenBatches` soon. */
   wake(): void {
-    this.#wanted = true;
-    if (this.#running !== null || this.#broken) return;
-    this.#running = this.#run().finally(() => {
-      this.#running = null;
+    this.wanted = true;
+    if (this.running !== null || this.broken) return;
+    this.running = this.run().finally(() => {
+      this.running = null;
     });
   }
 
   /** Resolves when everything staged is durable and answered, or has failed. */
   async drain(): Promise<void> {
-    while (!this.#broken && (this.#running !== null || this.#staged.length > 0 || this.#readEvents.length > 0)) {
+    while (!this.broken && (this.running !== null || this.staged.length > 0 || this.readEvents.length > 0)) {
       this.wake();
-      await this.#running;
+      await this.running;
     }
-    if (this.#syncTimer !== null) clearInterval(this.#syncTimer);
-    if (this.#readTimer !== null) clearTimeout(this.#readTimer);
-    if (!this.#broken && this.#unsynced) await this.sync();
+    if (this.syncTimer !== null) clearInterval(this.syncTimer);
+    if (this.readTimer !== null) clearTimeout(this.readTimer);
+    if (!this.broken && this.unsynced) await this.sync();
   }
 
   /** Everything logged so far is on the disk. */
   async sync(): Promise<void> {
-    this.#unsynced = false;
-    await this.#options.log.sync();
+    this.unsynced = false;
+    await this.options.log.sync();
   }
 
-  async #run(): Promise<void> {
+  private async run(): Promise<void> {
     try {
-      while (this.#wanted || this.#staged.length > 0) {
-        this.#wanted = false;
-        await this.#commitBatch();
-        await this.#options.betweenBatches();
+      while (this.wanted || this.staged.length > 0) {
+        this.wanted = false;
+        await this.commitBatch();
+        await this.options.betweenBatches();
       }
     } catch (error) {
-      this.#break(error instanceof Error ? error : new Error(String(error)));
+      this.break(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
-  async #commitBatch(): Promise<void> {
-    const { log, view, durability } = this.#options;
+  private async commitBatch(): Promise<void> {
+    const { log, view, durability } = this.options;
     if (log.isSegmentFull) {
       if (durability !== 'fsync') await this.sync();
       await log.rotate();
     }
-    const reads = this.#takeReadEvents();
-    const batch = this.#takeBatch();
-    const atMs = Math.max(Date.now(), this.#lastMs);
-    this.#lastMs = atMs;
+    const reads = this.takeReadEvents();
+    const batch = this.takeBatch();
+    const atMs = Math.max(Date.now(), this.lastMs);
+    this.lastMs = atMs;
 
-    const lastSeq = this.#append(batch, reads, atMs); // strictly rising, from the counter all shards share
+    const lastSeq = this.append(batch, reads, atMs); // strictly rising, from the counter all shards share
     if (lastSeq > 0) {
       try {
         log.write(); // write-ahead log: bytes reach the segment...
       } catch (error) {
-        if (!(error instanceof DiskFullError)) throw this.#failed(batch, error);
-        this.#outOfSpace(batch, reads.length, error);
+        if (!(error instanceof DiskFullError)) throw this.failed(batch, error);
+        this.outOfSpace(batch, reads.length, error);
         return;
       }
       if (durability === 'fsync') {
         try {
           await log.sync(); // ...and the disk. A failed fsync is final: never retry it
         } catch (error) {
-          throw this.#failed(batch, error);
+          throw this.failed(batch, error);
         }
       } else {
-        this.#unsynced = true;
+        this.unsynced = true;
       }
     }
     for (const operation of batch) operation.apply(atMs); // visible from now on
     if (lastSeq > 0) view.advance(lastSeq, log.position);
     view.report();
     for (const operation of batch) operation.answer(atMs); // the agent hears last
-    this.#options.flushReplies();
+    this.options.flushReplies();
   }
 
   /** Encodes all events of the batch; returns the last `seq`, or 0 when there are none. */
-  #append(batch: readonly Operation[], reads: readonly EventBody[], atMs: number): number {
-    const { log, counters } = this.#options;
+  private append(batch: readonly Operation[], reads: readonly EventBody[], atMs: number): number {
+    const { log, counters } = this.options;
     let events = reads.length;
     for (const operation of batch) events += operation.bodies.length;
     if (events === 0) return 0;
@@ -181,57 +181,57 @@ export class GroupCommit {
     return seq - 1;
   }
 
-  #takeBatch(): Operation[] {
+  private takeBatch(): Operation[] {
     let bytes = 0;
     let count = 0;
-    while (count < this.#staged.length && bytes < MAX_BATCH_BYTES) {
-      for (const body of (this.#staged[count] as Operation).bodies) bytes += body.length;
+    while (count < this.staged.length && bytes < MAX_BATCH_BYTES) {
+      for (const body of (this.staged[count] as Operation).bodies) bytes += body.length;
       count += 1;
     }
-    if (count === this.#staged.length) {
-      const all = this.#staged;
-      this.#staged = [];
+    if (count === this.staged.length) {
+      const all = this.staged;
+      this.staged = [];
       return all;
     }
-    return this.#staged.splice(0, count);
+    return this.staged.splice(0, count);
   }
 
-  #takeReadEvents(): EventBody[] {
-    if (this.#readTimer !== null) clearTimeout(this.#readTimer);
-    this.#readTimer = null;
-    const reads = this.#readEvents;
-    this.#readEvents = [];
+  private takeReadEvents(): EventBody[] {
+    if (this.readTimer !== null) clearTimeout(this.readTimer);
+    this.readTimer = null;
+    const reads = this.readEvents;
+    this.readEvents = [];
     return reads;
   }
 
-  #outOfSpace(batch: readonly Operation[], lostReads: number, error: Error): void {
-    this.#options.logger.error({ err: error, failedOperations: batch.length, lostReads }, 'event log: no space left');
-    this.#failAll(batch, 'store_full');
+  private outOfSpace(batch: readonly Operation[], lostReads: number, error: Error): void {
+    this.options.logger.error({ err: error, failedOperations: batch.length, lostReads }, 'event log: no space left');
+    this.failAll(batch, 'store_full');
   }
 
-  #failed(batch: readonly Operation[], error: unknown): Error {
-    this.#broken = true;
-    this.#failAll(batch, 'unavailable');
+  private failed(batch: readonly Operation[], error: unknown): Error {
+    this.broken = true;
+    this.failAll(batch, 'unavailable');
     return error instanceof Error ? error : new Error(String(error));
   }
 
   /** What was staged behind the batch may build on it, so all of it fails together. */
-  #failAll(batch: readonly Operation[], code: ApiErrorCode): void {
-    const behind = this.#staged;
-    this.#staged = [];
+  private failAll(batch: readonly Operation[], code: ApiErrorCode): void {
+    const behind = this.staged;
+    this.staged = [];
     for (const operation of batch) operation.fail(code);
     for (const operation of behind) operation.fail(code);
-    this.#options.flushReplies();
+    this.options.flushReplies();
   }
 
-  #break(error: Error): void {
-    this.#broken = true;
-    this.#failAll([], 'unavailable');
-    this.#options.onBroken(error);
+  private break(error: Error): void {
+    this.broken = true;
+    this.failAll([], 'unavailable');
+    this.options.onBroken(error);
   }
 
-  #syncSoon(): void {
-    if (!this.#unsynced || this.#broken) return;
-    this.sync().catch((error: unknown) => this.#break(error instanceof Error ? error : new Error(String(error))));
+  private syncSoon(): void {
+    if (!this.unsynced || this.broken) return;
+    this.sync().catch((error: unknown) => this.break(error instanceof Error ? error : new Error(String(error))));
   }
 }

@@ -59,46 +59,46 @@ async function* scanSegment(file: LogFile, segment: number, startBytes: number):
 
 /** Reads single lines at known places, for messages that have left memory. */
 export class LineReader {
-  readonly #disk: Disk;
-  readonly #logDir: string;
+  private readonly disk: Disk;
+  private readonly logDir: string;
   /** Least recently used first. */
-  readonly #open = new Map<number, LogFile>();
+  private readonly open = new Map<number, LogFile>();
 
   constructor(disk: Disk, logDir: string) {
-    this.#disk = disk;
-    this.#logDir = logDir;
+    this.disk = disk;
+    this.logDir = logDir;
   }
 
   /** The event at `position`, or null when the line there is damaged. Rejects on an I/O error. */
   async read(position: LogPosition, bytes: number): Promise<LoggedEvent | null> {
-    const line = await this.#segment(segmentOf(position)).read(offsetOf(position), bytes);
+    const line = await this.segment(segmentOf(position)).read(offsetOf(position), bytes);
     if (line.length !== bytes || line[bytes - 1] !== NEWLINE) return null;
     return decodeLine(line.subarray(0, bytes - 1));
   }
 
   async close(): Promise<void> {
-    const files = [...this.#open.values()];
-    this.#open.clear();
+    const files = [...this.open.values()];
+    this.open.clear();
     await Promise.all(files.map((file) => file.close()));
   }
 
-  #segment(segment: number): LogFile {
-    const known = this.#open.get(segment);
+  private segment(segment: number): LogFile {
+    const known = this.open.get(segment);
     if (known !== undefined) {
-      this.#open.delete(segment);
-      this.#open.set(segment, known);
+      this.open.delete(segment);
+      this.open.set(segment, known);
       return known;
     }
-    const file = this.#disk.openFile(segmentPath(this.#logDir, segment));
-    this.#open.set(segment, file);
-    if (this.#open.size > MAX_OPEN_SEGMENTS) this.#closeOldest();
+    const file = this.disk.openFile(segmentPath(this.logDir, segment));
+    this.open.set(segment, file);
+    if (this.open.size > MAX_OPEN_SEGMENTS) this.closeOldest();
     return file;
   }
 
-  #closeOldest(): void {
-    const oldest = this.#open.entries().next().value;
+  private closeOldest(): void {
+    const oldest = this.open.entries().next().value;
     if (oldest === undefined) return;
-    this.#open.delete(oldest[0]);
+    this.open.delete(oldest[0]);
     // Reads under way hold the descriptor's number, not the file: let them finish first.
     setImmediate(() => void oldest[1].close());
   }

@@ -23,24 +23,24 @@ export class DiskFullError extends Error {
 }
 
 export class LogWriter {
-  readonly #disk: Disk;
-  readonly #logDir: string;
-  readonly #maxSegmentBytes: number;
-  #segment: number;
-  #file: LogFile;
-  #sizeBytes: number;
-  #buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
-  #bufferedBytes = 0;
+  private readonly disk: Disk;
+  private readonly logDir: string;
+  private readonly maxSegmentBytes: number;
+  private segment: number;
+  private file: LogFile;
+  private sizeBytes: number;
+  private buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
+  private filledBytes = 0;
   /** Bytes of the line appended last. */
   lastLineBytes = 0;
 
   private constructor(disk: Disk, logDir: string, maxSegmentBytes: number, segment: number, sizeBytes: number) {
-    this.#disk = disk;
-    this.#logDir = logDir;
-    this.#maxSegmentBytes = maxSegmentBytes;
-    this.#segment = segment;
-    this.#file = disk.openFile(segmentPath(logDir, segment));
-    this.#sizeBytes = sizeBytes;
+    this.disk = disk;
+    this.logDir = logDir;
+    this.maxSegmentBytes = maxSegmentBytes;
+    this.segment = segment;
+    this.file = disk.openFile(segmentPath(logDir, segment));
+    this.sizeBytes = sizeBytes;
   }
 
   /** Opens the last segment for appending at `sizeBytes`, and cuts off what lies beyond. */
@@ -52,82 +52,82 @@ export class LogWriter {
     sizeBytes: number,
   ): Promise<LogWriter> {
     const writer = new LogWriter(disk, logDir, maxSegmentBytes, segment, sizeBytes);
-    writer.#file.truncate(sizeBytes);
-    await writer.#file.sync();
+    writer.file.truncate(sizeBytes);
+    await writer.file.sync();
     await disk.syncDirectory(logDir);
     return writer;
   }
 
   /** Where the next appended line will begin. */
   get position(): LogPosition {
-    return logPosition(this.#segment, this.#sizeBytes + this.#bufferedBytes);
+    return logPosition(this.segment, this.sizeBytes + this.filledBytes);
   }
 
   get bufferedBytes(): number {
-    return this.#bufferedBytes;
+    return this.filledBytes;
   }
 
   /** Puts one line (with its newline) behind the others of this batch; returns its place. Promises nothing yet. */
   append(line: string): LogPosition {
     const position = this.position;
-    const neededBytes = this.#bufferedBytes + line.length * MAX_BYTES_PER_UNIT;
-    if (neededBytes > this.#buffer.length) this.#grow(neededBytes);
-    this.lastLineBytes = this.#buffer.write(line, this.#bufferedBytes, 'utf8');
-    this.#bufferedBytes += this.lastLineBytes;
+    const neededBytes = this.filledBytes + line.length * MAX_BYTES_PER_UNIT;
+    if (neededBytes > this.buffer.length) this.grow(neededBytes);
+    this.lastLineBytes = this.buffer.write(line, this.filledBytes, 'utf8');
+    this.filledBytes += this.lastLineBytes;
     return position;
   }
 
   /** Hands the batch to the system. Throws DiskFullError, or the system's error; the log is then as it was before. */
   write(): void {
-    const bytes = this.#buffer.subarray(0, this.#bufferedBytes);
+    const bytes = this.buffer.subarray(0, this.filledBytes);
     let written = 0;
     try {
       while (written < bytes.length) {
-        written += this.#file.write(bytes.subarray(written), this.#sizeBytes + written);
+        written += this.file.write(bytes.subarray(written), this.sizeBytes + written);
       }
     } catch (error) {
       this.discard();
-      this.#file.truncate(this.#sizeBytes);
+      this.file.truncate(this.sizeBytes);
       throw isDiskFull(error) ? new DiskFullError(error) : error;
     }
-    this.#sizeBytes += bytes.length;
+    this.sizeBytes += bytes.length;
     this.discard();
   }
 
   /** Forgets the batch that was appended but not written. */
   discard(): void {
-    this.#bufferedBytes = 0;
-    if (this.#buffer.length > KEPT_BUFFER_BYTES) this.#buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
+    this.filledBytes = 0;
+    if (this.buffer.length > KEPT_BUFFER_BYTES) this.buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
   }
 
   /** Resolves when everything written survives power loss. A rejection is final: the disk may have dropped the bytes. */
   async sync(): Promise<void> {
-    await this.#file.sync();
+    await this.file.sync();
   }
 
   get isSegmentFull(): boolean {
-    return this.#sizeBytes >= this.#maxSegmentBytes;
+    return this.sizeBytes >= this.maxSegmentBytes;
   }
 
   /** Starts the next segment. Everything in the old one must be synced; the new file's name is durable on return. */
   async rotate(): Promise<void> {
-    const next = this.#disk.openFile(segmentPath(this.#logDir, this.#segment + 1));
-    await this.#disk.syncDirectory(this.#logDir);
-    const old = this.#file;
-    this.#file = next;
-    this.#segment += 1;
-    this.#sizeBytes = 0;
+    const next = this.disk.openFile(segmentPath(this.logDir, this.segment + 1));
+    await this.disk.syncDirectory(this.logDir);
+    const old = this.file;
+    this.file = next;
+    this.segment += 1;
+    this.sizeBytes = 0;
     await old.close();
   }
 
   async close(): Promise<void> {
-    await this.#file.close();
+    await this.file.close();
   }
 
-  #grow(neededBytes: number): void {
-    const larger = Buffer.allocUnsafe(Math.max(neededBytes, this.#buffer.length * 2));
-    this.#buffer.copy(larger, 0, 0, this.#bufferedBytes);
-    this.#buffer = larger;
+  private grow(neededBytes: number): void {
+    const larger = Buffer.allocUnsafe(Math.max(neededBytes, this.buffer.length * 2));
+    this.buffer.copy(larger, 0, 0, this.filledBytes);
+    this.buffer = larger;
   }
 }
 

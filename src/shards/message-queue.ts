@@ -23,97 +23,97 @@ export interface QueuedMessage {
 }
 
 export class MessageQueue {
-  #seqs: number[] = [];
-  #positions: number[] = [];
-  #bytes: number[] = [];
-  #states: number[] = [];
+  private seqs: number[] = [];
+  private positions: number[] = [];
+  private bytes: number[] = [];
+  private states: number[] = [];
   /** No slot before it is anything but removed. */
-  #head = 0;
+  private head = 0;
   /** No slot before it is ready. */
-  #firstReady = 0;
-  #ready = 0;
-  #claimed = 0;
+  private firstReady = 0;
+  private readyCount = 0;
+  private claimed = 0;
   /** Messages that are being sent: they count against the limit, but can't be claimed yet. */
   incoming = 0;
 
   /** Messages that may be claimed. */
   get ready(): number {
-    return this.#ready;
+    return this.readyCount;
   }
 
   /** Everything that counts against `max_queue_per_agent`: a claimed message has left. */
   get occupied(): number {
-    return this.#ready + this.incoming;
+    return this.readyCount + this.incoming;
   }
 
   get isIdle(): boolean {
-    return this.#ready === 0 && this.#claimed === 0 && this.incoming === 0;
+    return this.readyCount === 0 && this.claimed === 0 && this.incoming === 0;
   }
 
   push(message: QueuedMessage): void {
-    assert(message.seq > (this.#seqs.at(-1) ?? 0), 'a queue takes messages in seq order');
-    this.#seqs.push(message.seq);
-    this.#positions.push(message.position);
-    this.#bytes.push(message.bytes);
-    this.#states.push(READY);
-    this.#ready += 1;
+    assert(message.seq > (this.seqs.at(-1) ?? 0), 'a queue takes messages in seq order');
+    this.seqs.push(message.seq);
+    this.positions.push(message.position);
+    this.bytes.push(message.bytes);
+    this.states.push(READY);
+    this.readyCount += 1;
   }
 
   /** Claims up to `limit` of the oldest ready messages, for this caller alone. */
   claim(limit: number): QueuedMessage[] {
     const claimed: QueuedMessage[] = [];
-    let slot = this.#firstReady;
-    for (; slot < this.#states.length && claimed.length < limit; slot++) {
-      if (this.#states[slot] !== READY) continue;
-      this.#states[slot] = CLAIMED;
+    let slot = this.firstReady;
+    for (; slot < this.states.length && claimed.length < limit; slot++) {
+      if (this.states[slot] !== READY) continue;
+      this.states[slot] = CLAIMED;
       claimed.push({
-        seq: this.#seqs[slot] as number,
-        position: this.#positions[slot] as number,
-        bytes: this.#bytes[slot] as number,
+        seq: this.seqs[slot] as number,
+        position: this.positions[slot] as number,
+        bytes: this.bytes[slot] as number,
       });
     }
-    this.#firstReady = slot;
-    this.#ready -= claimed.length;
-    this.#claimed += claimed.length;
+    this.firstReady = slot;
+    this.readyCount -= claimed.length;
+    this.claimed += claimed.length;
     return claimed;
   }
 
   /** A claimed message goes back to its old place. */
   release(seq: number): void {
-    const slot = this.#claimedSlot(seq);
-    this.#states[slot] = READY;
-    this.#claimed -= 1;
-    this.#ready += 1;
-    if (slot < this.#firstReady) this.#firstReady = slot;
+    const slot = this.claimedSlot(seq);
+    this.states[slot] = READY;
+    this.claimed -= 1;
+    this.readyCount += 1;
+    if (slot < this.firstReady) this.firstReady = slot;
   }
 
   /** A claimed message is delivered or dropped. */
   remove(seq: number): void {
-    this.#states[this.#claimedSlot(seq)] = REMOVED;
-    this.#claimed -= 1;
-    while (this.#states[this.#head] === REMOVED) this.#head += 1;
-    if (this.#firstReady < this.#head) this.#firstReady = this.#head;
-    if (this.#head >= MIN_REMOVED_SLOTS && this.#head * 2 >= this.#states.length) this.#compact();
+    this.states[this.claimedSlot(seq)] = REMOVED;
+    this.claimed -= 1;
+    while (this.states[this.head] === REMOVED) this.head += 1;
+    if (this.firstReady < this.head) this.firstReady = this.head;
+    if (this.head >= MIN_REMOVED_SLOTS && this.head * 2 >= this.states.length) this.compact();
   }
 
-  #claimedSlot(seq: number): number {
-    let low = this.#head;
-    let high = this.#seqs.length;
+  private claimedSlot(seq: number): number {
+    let low = this.head;
+    let high = this.seqs.length;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if ((this.#seqs[middle] as number) < seq) low = middle + 1;
+      if ((this.seqs[middle] as number) < seq) low = middle + 1;
       else high = middle;
     }
-    assert(this.#seqs[low] === seq && this.#states[low] === CLAIMED, `message ${seq} is not claimed`);
+    assert(this.seqs[low] === seq && this.states[low] === CLAIMED, `message ${seq} is not claimed`);
     return low;
   }
 
-  #compact(): void {
-    this.#seqs = this.#seqs.slice(this.#head);
-    this.#positions = this.#positions.slice(this.#head);
-    this.#bytes = this.#bytes.slice(this.#head);
-    this.#states = this.#states.slice(this.#head);
-    this.#firstReady -= this.#head;
-    this.#head = 0;
+  private compact(): void {
+    this.seqs = this.seqs.slice(this.head);
+    this.positions = this.positions.slice(this.head);
+    this.bytes = this.bytes.slice(this.head);
+    this.states = this.states.slice(this.head);
+    this.firstReady -= this.head;
+    this.head = 0;
   }
 }

@@ -31,18 +31,18 @@ const MAX_IDLE_QUEUES = 16_384;
 const LINE_FRAME_BYTES = 96;
 
 export class Messaging {
-  readonly #shard: number;
-  readonly #view: View;
-  readonly #commit: GroupCommit;
-  readonly #reader: LineReader;
-  readonly #counters: SharedCounters;
-  readonly #settings: EngineSettings;
-  readonly #logger: Logger;
-  readonly #queues = new Map<string, MessageQueue>();
+  private readonly shard: number;
+  private readonly view: View;
+  private readonly commit: GroupCommit;
+  private readonly reader: LineReader;
+  private readonly counters: SharedCounters;
+  private readonly settings: EngineSettings;
+  private readonly logger: Logger;
+  private readonly queues = new Map<string, MessageQueue>();
   readonly recent = new RecentMessages(RECENT_BYTES);
-  #dropped = 0;
+  private droppedCount = 0;
   /** Senders whose recipient's queue is full of messages that are not durable yet. */
-  #waiting: (() => void)[] = [];
+  private waiting: (() => void)[] = [];
 
   constructor(
     shard: number,
@@ -53,20 +53,20 @@ export class Messaging {
     settings: EngineSettings,
     logger: Logger,
   ) {
-    this.#shard = shard;
-    this.#view = view;
-    this.#commit = commit;
-    this.#reader = reader;
-    this.#counters = counters;
-    this.#settings = settings;
-    this.#logger = logger;
+    this.shard = shard;
+    this.view = view;
+    this.commit = commit;
+    this.reader = reader;
+    this.counters = counters;
+    this.settings = settings;
+    this.logger = logger;
   }
 
   send(from: string, to: string, content: string, reply: ReplyTo): void | Promise<void> {
-    const queue = this.#queueOf(to);
+    const queue = this.queueOf(to);
     if (queue === undefined) return reply.refuse('not_found');
-    const full = queue.occupied >= this.#settings.maxQueuePerAgent;
-    if (full && this.#settings.overflow === 'reject') return reply.refuse('store_full');
+    const full = queue.occupied >= this.settings.maxQueuePerAgent;
+    if (full && this.settings.overflow === 'reject') return reply.refuse('store_full');
 
     const message = { messageId: randomUUID(), from, to, content, sentAtMs: 0 };
     const contentLength = Buffer.byteLength(content);
@@ -78,18 +78,18 @@ export class Messaging {
       content_length: contentLength,
     });
     const reservedBytes = Buffer.byteLength(body) + LINE_FRAME_BYTES;
-    if (!this.#counters.reserve(this.#shard, 'queuedBytes', reservedBytes, this.#settings.maxQueuedBytes)) {
+    if (!this.counters.reserve(this.shard, 'queuedBytes', reservedBytes, this.settings.maxQueuedBytes)) {
       return reply.refuse('store_full');
     }
     const operation = new SendOperation(this, queue, message, body, reservedBytes, reply);
     queue.incoming += 1;
-    if (full) return this.#sendAfterDrop(operation, queue, to);
-    this.#commit.stage(operation);
+    if (full) return this.sendAfterDrop(operation, queue, to);
+    this.commit.stage(operation);
   }
 
   /** Claims messages at once, so that nobody else gets them, and answers when their delivery is durable. */
   receive(agent: string, limit: number, reply: ReplyTo): void | Promise<void> {
-    const queue = this.#queueOf(agent);
+    const queue = this.queueOf(agent);
     const claimed = queue?.claim(limit) ?? [];
     if (queue === undefined || claimed.length === 0) return reply.ok([], 0, null);
     const messages: ReceivedMessage[] = [];
@@ -97,133 +97,133 @@ export class Messaging {
       const recent = this.recent.get(seq);
       if (recent !== undefined) messages.push(recent);
     }
-    if (messages.length === claimed.length) return this.#stageReceive(queue, agent, claimed, messages, reply);
-    return this.#receiveFromLog(queue, agent, claimed, reply);
+    if (messages.length === claimed.length) return this.stageReceive(queue, agent, claimed, messages, reply);
+    return this.receiveFromLog(queue, agent, claimed, reply);
   }
 
   /** Forgets idle queues when there are many. */
   sweep(): void {
-    if (this.#queues.size <= MAX_IDLE_QUEUES) return;
-    for (const [address, queue] of this.#queues) {
-      if (queue.isIdle) this.#queues.delete(address);
+    if (this.queues.size <= MAX_IDLE_QUEUES) return;
+    for (const [address, queue] of this.queues) {
+      if (queue.isIdle) this.queues.delete(address);
     }
   }
 
   sent(operation: SendOperation): void {
     const { message, pointer, queue, reservedBytes } = operation;
-    this.#view.addMessage(message.to, pointer.seq, pointer);
+    this.view.addMessage(message.to, pointer.seq, pointer);
     queue.incoming -= 1;
     queue.push(pointer);
     this.recent.add(pointer.seq, message, pointer.bytes);
-    this.#counters.release(this.#shard, 'queuedBytes', reservedBytes - pointer.bytes);
-    this.#wakeWaiting();
+    this.counters.release(this.shard, 'queuedBytes', reservedBytes - pointer.bytes);
+    this.wakeWaiting();
   }
 
   sendFailed(operation: SendOperation): void {
     operation.queue.incoming -= 1;
-    this.#counters.release(this.#shard, 'queuedBytes', operation.reservedBytes);
-    this.#wakeWaiting();
+    this.counters.release(this.shard, 'queuedBytes', operation.reservedBytes);
+    this.wakeWaiting();
   }
 
   removed(queue: MessageQueue, to: string, message: QueuedMessage): void {
     queue.remove(message.seq);
-    this.#view.removeMessage(to, message.seq, message.bytes);
+    this.view.removeMessage(to, message.seq, message.bytes);
     this.recent.remove(message.seq);
-    this.#counters.release(this.#shard, 'queuedBytes', message.bytes);
+    this.counters.release(this.shard, 'queuedBytes', message.bytes);
   }
 
   dropped(): void {
-    this.#dropped += 1;
-    this.#counters.report(this.#shard, 'droppedMessages', this.#dropped);
+    this.droppedCount += 1;
+    this.counters.report(this.shard, 'droppedMessages', this.droppedCount);
   }
 
   /** Makes room by dropping the oldest message; its id is in the log, maybe no longer in memory. */
-  async #sendAfterDrop(operation: SendOperation, queue: MessageQueue, to: string): Promise<void> {
+  private async sendAfterDrop(operation: SendOperation, queue: MessageQueue, to: string): Promise<void> {
     let oldest = queue.claim(1)[0];
-    while (oldest === undefined && queue.occupied > this.#settings.maxQueuePerAgent) {
+    while (oldest === undefined && queue.occupied > this.settings.maxQueuePerAgent) {
       // Everything that counts is on its way: the oldest of those becomes claimable with the next batch.
-      this.#commit.kick();
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-      if (this.#commit.isBroken) return operation.fail('unavailable');
+      this.commit.kick();
+      await new Promise<void>((resolve) => this.waiting.push(resolve));
+      if (this.commit.isBroken) return operation.fail('unavailable');
       oldest = queue.claim(1)[0];
     }
     if (oldest !== undefined) {
-      const messageId = this.recent.get(oldest.seq)?.messageId ?? (await this.#readMessage(oldest))?.messageId;
-      if (messageId === undefined) this.#removeDamaged(queue, to, oldest);
+      const messageId = this.recent.get(oldest.seq)?.messageId ?? (await this.readMessage(oldest))?.messageId;
+      if (messageId === undefined) this.removeDamaged(queue, to, oldest);
       else operation.drop(oldest, messageId);
     }
-    this.#commit.stage(operation);
-    this.#commit.kick();
+    this.commit.stage(operation);
+    this.commit.kick();
   }
 
-  async #receiveFromLog(
+  private async receiveFromLog(
     queue: MessageQueue,
     agent: string,
     claimed: readonly QueuedMessage[],
     reply: ReplyTo,
   ): Promise<void> {
     const found = await Promise.all(
-      claimed.map(async (pointer) => this.recent.get(pointer.seq) ?? (await this.#readMessage(pointer))),
+      claimed.map(async (pointer) => this.recent.get(pointer.seq) ?? (await this.readMessage(pointer))),
     );
     const pointers: QueuedMessage[] = [];
     const messages: ReceivedMessage[] = [];
     claimed.forEach((pointer, index) => {
       const message = found[index];
       if (message === undefined) {
-        this.#removeDamaged(queue, agent, pointer);
+        this.removeDamaged(queue, agent, pointer);
       } else {
         pointers.push(pointer);
         messages.push(message);
       }
     });
-    this.#stageReceive(queue, agent, pointers, messages, reply);
-    this.#commit.kick();
+    this.stageReceive(queue, agent, pointers, messages, reply);
+    this.commit.kick();
   }
 
-  #stageReceive(
+  private stageReceive(
     queue: MessageQueue,
     agent: string,
     claimed: readonly QueuedMessage[],
     messages: readonly ReceivedMessage[],
     reply: ReplyTo,
   ): void {
-    this.#commit.stage(new ReceiveOperation(this, queue, agent, claimed, messages, queue.ready, reply));
+    this.commit.stage(new ReceiveOperation(this, queue, agent, claimed, messages, queue.ready, reply));
   }
 
   /** Undefined when the line is damaged. Rejects on an I/O error. */
-  async #readMessage(pointer: QueuedMessage): Promise<ReceivedMessage | undefined> {
-    const event = (await this.#reader.read(pointer.position, pointer.bytes)) as KernelEvent | null;
+  private async readMessage(pointer: QueuedMessage): Promise<ReceivedMessage | undefined> {
+    const event = (await this.reader.read(pointer.position, pointer.bytes)) as KernelEvent | null;
     if (event === null || event.type !== 'message_sent') return undefined;
     const { message_id, from, to, content } = event.data;
     return { messageId: message_id, from, to, content, sentAtMs: Date.parse(event.ts) };
   }
 
   /** A message that can't be read can't be delivered, and must not block those behind it. */
-  #removeDamaged(queue: MessageQueue, to: string, message: QueuedMessage): void {
-    this.#logger.error({ to, ...message }, 'damaged event log line: a queued message is lost');
+  private removeDamaged(queue: MessageQueue, to: string, message: QueuedMessage): void {
+    this.logger.error({ to, ...message }, 'damaged event log line: a queued message is lost');
     this.removed(queue, to, message);
   }
 
   /** Undefined when there is no such agent. */
-  #queueOf(address: string): MessageQueue | undefined {
-    const known = this.#queues.get(address);
+  private queueOf(address: string): MessageQueue | undefined {
+    const known = this.queues.get(address);
     if (known !== undefined) return known;
-    if (this.#view.agent(address) === undefined) return undefined;
+    if (this.view.agent(address) === undefined) return undefined;
     const queue = new MessageQueue();
-    const rows = this.#view.store.queues;
+    const rows = this.view.store.queues;
     const range = { start: `${address}:`, end: `${address};`, limit: Number.MAX_SAFE_INTEGER };
     for (const key of rows.keys(range)) {
       const row = rows.get(key);
       if (row !== undefined) queue.push({ seq: seqOfQueueKey(key), position: row.position, bytes: row.bytes });
     }
-    this.#queues.set(address, queue);
+    this.queues.set(address, queue);
     return queue;
   }
 
-  #wakeWaiting(): void {
-    if (this.#waiting.length === 0) return;
-    const waiting = this.#waiting;
-    this.#waiting = [];
+  private wakeWaiting(): void {
+    if (this.waiting.length === 0) return;
+    const waiting = this.waiting;
+    this.waiting = [];
     for (const wake of waiting) wake();
   }
 }
@@ -240,7 +240,7 @@ interface StagedMessage {
 class SendOperation implements Operation {
   bodies: readonly EventBody[];
   pointer: QueuedMessage = { seq: 0, position: 0, bytes: 0 };
-  #drop: QueuedMessage | null = null;
+  private dropped: QueuedMessage | null = null;
 
   constructor(
     readonly messaging: Messaging,
@@ -255,10 +255,10 @@ class SendOperation implements Operation {
 
   /** Drops a claimed message for this one; both events stand or fall together. */
   drop(oldest: QueuedMessage, messageId: string): void {
-    this.#drop = oldest;
+    this.dropped = oldest;
     const { to } = this.message;
-    const dropped = eventBody('message_dropped', to, { message_id: messageId, to, reason: 'queue_full' });
-    this.bodies = [`${dropped},"ref":${oldest.seq}`, ...this.bodies];
+    const body = eventBody('message_dropped', to, { message_id: messageId, to, reason: 'queue_full' });
+    this.bodies = [`${body},"ref":${oldest.seq}`, ...this.bodies];
   }
 
   /** Called last for the message's own event. */
@@ -268,8 +268,8 @@ class SendOperation implements Operation {
 
   apply(atMs: number): void {
     this.message.sentAtMs = atMs;
-    if (this.#drop !== null) {
-      this.messaging.removed(this.queue, this.message.to, this.#drop);
+    if (this.dropped !== null) {
+      this.messaging.removed(this.queue, this.message.to, this.dropped);
       this.messaging.dropped();
     }
     this.messaging.sent(this);
@@ -280,7 +280,7 @@ class SendOperation implements Operation {
   }
 
   fail(code: ApiErrorCode): void {
-    if (this.#drop !== null) this.queue.release(this.#drop.seq);
+    if (this.dropped !== null) this.queue.release(this.dropped.seq);
     this.messaging.sendFailed(this);
     this.reply.refuse(code);
   }

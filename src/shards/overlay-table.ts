@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import type { Database } from 'lmdb';
 
 /**
@@ -11,6 +12,9 @@ import type { Database } from 'lmdb';
 export interface RowCodec<Row> {
   encode(row: Row): Buffer;
   decode(bytes: Buffer): Row;
+  /** Size of a row, for tables that `sizeOf` is asked of: of the row itself, and as it lies in LMDB. */
+  sizeOf?(row: Row): number;
+  storedSizeOf?(bytes: Buffer): number;
 }
 
 export type ByteString = string;
@@ -41,22 +45,22 @@ export function prefixEnd(prefix: ByteString): ByteString | null {
 /** Rows changed in one interval. The sorted order is made only when somebody lists, from what came since. */
 class ChangedRows<Row> {
   readonly rows = new Map<ByteString, Row | undefined>();
-  #sorted: ByteString[] = [];
-  #unsorted: ByteString[] = [];
+  private sorted: ByteString[] = [];
+  private unsorted: ByteString[] = [];
 
   set(key: ByteString, row: Row | undefined): void {
     const before = this.rows.size;
     this.rows.set(key, row);
-    if (this.rows.size !== before) this.#unsorted.push(key);
+    if (this.rows.size !== before) this.unsorted.push(key);
   }
 
   /** O(changed rows) after changes, else free. */
   sortedKeys(): readonly ByteString[] {
-    if (this.#unsorted.length > 0) {
-      this.#sorted = mergeSorted(this.#sorted, this.#unsorted.sort());
-      this.#unsorted = [];
+    if (this.unsorted.length > 0) {
+      this.sorted = mergeSorted(this.sorted, this.unsorted.sort());
+      this.unsorted = [];
     }
-    return this.#sorted;
+    return this.sorted;
   }
 }
 
@@ -99,54 +103,69 @@ export interface KeyRange {
 }
 
 export class OverlayTable<Row> {
-  readonly #db: Database<Buffer, Buffer>;
-  readonly #codec: RowCodec<Row>;
-  #active = new ChangedRows<Row>();
-  #flushing: ChangedRows<Row> | null = null;
+  private readonly db: Database<Buffer, Buffer>;
+  private readonly codec: RowCodec<Row>;
+  private active = new ChangedRows<Row>();
+  private flushing: ChangedRows<Row> | null = null;
 
   constructor(db: Database<Buffer, Buffer>, codec: RowCodec<Row>) {
-    this.#db = db;
-    this.#codec = codec;
+    this.db = db;
+    this.codec = codec;
   }
 
   get(key: ByteString): Row | undefined {
-    const active = this.#active.rows;
+    const active = this.active.rows;
     const changed = active.get(key);
     if (changed !== undefined) return changed;
     if (active.has(key)) return undefined;
-    const flushing = this.#flushing?.rows;
+    const flushing = this.flushing?.rows;
     if (flushing?.has(key)) return flushing.get(key);
     // The buffer is lmdb's own and holds until the next read: decode before anything else happens.
-    const stored = this.#db.getBinaryFast(Buffer.from(key, 'latin1'));
-    return stored === undefined ? undefined : this.#codec.decode(stored);
+    const stored = this.db.getBinaryFast(Buffer.from(key, 'latin1'));
+    return stored === undefined ? undefined : this.codec.decode(stored);
+  }
+
+  /** As the codec measures it, without decoding what LMDB holds; -1 when there is no such row. */
+  sizeOf(key: ByteString): number {
+    const { sizeOf, storedSizeOf } = this.codec;
+    assert(sizeOf !== undefined && storedSizeOf !== undefined, 'rows of this table have no size');
+    let changed = this.active.rows.get(key);
+    if (changed === undefined && this.active.rows.has(key)) return -1;
+    if (changed === undefined && this.flushing?.rows.has(key)) {
+      changed = this.flushing.rows.get(key);
+      if (changed === undefined) return -1;
+    }
+    if (changed !== undefined) return sizeOf(changed);
+    const stored = this.db.getBinaryFast(Buffer.from(key, 'latin1'));
+    return stored === undefined ? -1 : storedSizeOf(stored);
   }
 
   has(key: ByteString): boolean {
-    const active = this.#active.rows;
+    const active = this.active.rows;
     if (active.has(key)) return active.get(key) !== undefined;
-    const flushing = this.#flushing?.rows;
+    const flushing = this.flushing?.rows;
     if (flushing?.has(key)) return flushing.get(key) !== undefined;
-    return this.#db.doesExist(Buffer.from(key, 'latin1'));
+    return this.db.doesExist(Buffer.from(key, 'latin1'));
   }
 
   put(key: ByteString, row: Row): void {
-    this.#active.set(key, row);
+    this.active.set(key, row);
   }
 
   remove(key: ByteString): void {
-    this.#active.set(key, undefined);
+    this.active.set(key, undefined);
   }
 
   /** Keys in byte order. Cost: the page, plus the rows changed since the last listing. */
   keys(range: KeyRange): ByteString[] {
-    const active = this.#active.sortedKeys();
-    const flushing = this.#flushing?.sortedKeys() ?? [];
+    const active = this.active.sortedKeys();
+    const flushing = this.flushing?.sortedKeys() ?? [];
     let a = lowerBound(active, range.start);
     let f = lowerBound(flushing, range.start);
     const found: ByteString[] = [];
     let from: ByteString | null = range.start;
     while (from !== null && found.length < range.limit) {
-      const stored = this.#storedKeys(from, range.end, range.limit - found.length);
+      const stored = this.storedKeys(from, range.end, range.limit - found.length);
       // Fewer than asked for: LMDB has no more, so the overlay alone may go on to the end of the range.
       const isLastPage = stored.length < range.limit - found.length;
       const pageEnd: ByteString | null = isLastPage ? range.end : successor(stored[stored.length - 1] as string);
@@ -157,7 +176,7 @@ export class OverlayTable<Row> {
         if (stored[s] === key) s++;
         if (active[a] === key) a++;
         if (flushing[f] === key) f++;
-        if (this.#isVisible(key)) found.push(key);
+        if (this.isVisible(key)) found.push(key);
       }
       from = isLastPage ? null : pageEnd;
     }
@@ -165,41 +184,41 @@ export class OverlayTable<Row> {
   }
 
   get changedRows(): number {
-    return this.#active.rows.size;
+    return this.active.rows.size;
   }
 
   /** Freezes the changed rows for a checkpoint and queues them on LMDB; only inside the store's batch. */
   flush(): void {
-    const flushing = this.#active;
-    this.#flushing = flushing;
-    this.#active = new ChangedRows<Row>();
+    const flushing = this.active;
+    this.flushing = flushing;
+    this.active = new ChangedRows<Row>();
     for (const [key, row] of flushing.rows) {
       const storedKey = Buffer.from(key, 'latin1');
       // Rejections surface once, through the batch that holds these writes.
-      if (row === undefined) void this.#db.remove(storedKey).catch(reportedByBatch);
-      else void this.#db.put(storedKey, this.#codec.encode(row)).catch(reportedByBatch);
+      if (row === undefined) void this.db.remove(storedKey).catch(reportedByBatch);
+      else void this.db.put(storedKey, this.codec.encode(row)).catch(reportedByBatch);
     }
   }
 
   /** The checkpoint is committed: LMDB now has the rows itself. */
   flushed(): void {
-    this.#flushing = null;
+    this.flushing = null;
   }
 
-  #isVisible(key: ByteString): boolean {
-    const active = this.#active.rows;
+  private isVisible(key: ByteString): boolean {
+    const active = this.active.rows;
     if (active.has(key)) return active.get(key) !== undefined;
-    const flushing = this.#flushing?.rows;
+    const flushing = this.flushing?.rows;
     if (flushing?.has(key)) return flushing.get(key) !== undefined;
     return true;
   }
 
-  #storedKeys(start: ByteString, end: ByteString | null, limit: number): ByteString[] {
+  private storedKeys(start: ByteString, end: ByteString | null, limit: number): ByteString[] {
     const options =
       end === null
         ? { start: Buffer.from(start, 'latin1'), limit }
         : { start: Buffer.from(start, 'latin1'), end: Buffer.from(end, 'latin1'), limit };
-    return Array.from(this.#db.getKeys(options), (key) => key.toString('latin1'));
+    return Array.from(this.db.getKeys(options), (key) => key.toString('latin1'));
   }
 }
 

@@ -15,15 +15,15 @@ import type { ReplyTo } from './wire.js';
  *            a credential without its event was never answered, and recovery removes it.
  */
 export class Registrations {
-  readonly #view: View;
-  readonly #commit: GroupCommit;
-  readonly #lookups = new Set<string>();
+  private readonly view: View;
+  private readonly commit: GroupCommit;
+  private readonly lookups = new Set<string>();
   /** Registered, but not yet part of a checkpoint. */
-  #completed: string[] = [];
+  private completed: string[] = [];
 
   constructor(view: View, commit: GroupCommit) {
-    this.#view = view;
-    this.#commit = commit;
+    this.view = view;
+    this.commit = commit;
   }
 
   /** Answers `bad_request` when the lookup is taken. Rejects when LMDB fails, which ends the shard. */
@@ -33,8 +33,8 @@ export class Registrations {
       operator_id: operatorId,
       contact_hash: operator.contactHash,
     });
-    await this.#register({ credential, webhook: null }, body, reply, (_seq, atMs) =>
-      this.#view.addOperator(operatorId, atMs),
+    await this.register({ credential, webhook: null }, body, reply, (_seq, atMs) =>
+      this.view.addOperator(operatorId, atMs),
     );
   }
 
@@ -45,55 +45,55 @@ export class Registrations {
       operator_id: agent.operatorId,
       has_webhook: agent.webhook !== null,
     });
-    await this.#register({ credential, webhook: agent.webhook }, body, reply, (seq, atMs) =>
-      this.#view.addAgent(address, agent.operatorId, atMs, seq),
+    await this.register({ credential, webhook: agent.webhook }, body, reply, (seq, atMs) =>
+      this.view.addAgent(address, agent.operatorId, atMs, seq),
     );
   }
 
   /** Call as a checkpoint begins; run the returned clean-up once it is committed. */
   checkpointed(): () => Promise<void> {
-    const completed = this.#completed;
-    this.#completed = [];
+    const completed = this.completed;
+    this.completed = [];
     return async () => {
-      await Promise.all(completed.map((subject) => this.#view.store.removePending(subject)));
+      await Promise.all(completed.map((subject) => this.view.store.removePending(subject)));
     };
   }
 
-  async #register(
+  private async register(
     pending: PendingRegistration,
     body: EventBody,
     reply: ReplyTo,
     add: (seq: number, atMs: number) => void,
   ): Promise<void> {
     const { lookup, subject } = pending.credential;
-    if (this.#isTaken(pending.credential)) {
+    if (this.isTaken(pending.credential)) {
       reply.refuse('bad_request');
       return;
     }
-    this.#lookups.add(lookup);
-    await this.#view.store.putPending(subject, pending);
-    this.#commit.stage(
+    this.lookups.add(lookup);
+    await this.view.store.putPending(subject, pending);
+    this.commit.stage(
       new RegistrationOperation(body, reply, {
         applied: (seq, atMs) => {
           add(seq, atMs);
-          this.#lookups.delete(lookup);
-          this.#completed.push(subject);
+          this.lookups.delete(lookup);
+          this.completed.push(subject);
         },
         // The credential without its event stays until the next start removes it; nobody was told the token.
-        failed: () => this.#lookups.delete(lookup),
+        failed: () => this.lookups.delete(lookup),
       }),
     );
-    this.#commit.kick();
+    this.commit.kick();
   }
 
-  #isTaken(credential: NewCredential): boolean {
-    return this.#lookups.has(credential.lookup) || this.#view.store.credentials.has(credential.lookup);
+  private isTaken(credential: NewCredential): boolean {
+    return this.lookups.has(credential.lookup) || this.view.store.credentials.has(credential.lookup);
   }
 }
 
 class RegistrationOperation implements Operation {
   readonly bodies: readonly EventBody[];
-  #seq = 0;
+  private seq = 0;
 
   constructor(
     body: EventBody,
@@ -104,11 +104,11 @@ class RegistrationOperation implements Operation {
   }
 
   logged(seq: number): void {
-    this.#seq = seq;
+    this.seq = seq;
   }
 
   apply(atMs: number): void {
-    this.outcome.applied(this.#seq, atMs);
+    this.outcome.applied(this.seq, atMs);
   }
 
   answer(atMs: number): void {

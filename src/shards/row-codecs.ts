@@ -78,6 +78,8 @@ export const stateCodec: RowCodec<StateRow> = {
       modifiedAtMs: bytes.readDoubleLE(0),
     };
   },
+  sizeOf: (row) => row.valueBytes,
+  storedSizeOf: (bytes) => bytes.length - STATE_HEADER_BYTES - bytes.readUInt8(8),
 };
 
 /** [position: f64][bytes: u32] */

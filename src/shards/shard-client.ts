@@ -22,54 +22,54 @@ export interface WireReply {
 const UNAVAILABLE: WireReply = { code: 'unavailable', x: null, y: null, z: null };
 
 export class ShardClient {
-  #outbox: Outbox | null = null;
-  #port: MessagePort | null = null;
-  #flushScheduled = false;
+  private outbox: Outbox | null = null;
+  private port: MessagePort | null = null;
+  private flushScheduled = false;
   /** Resolvers by request id; free ids are used again. */
-  readonly #resolvers: (((reply: WireReply) => void) | null)[] = [];
-  readonly #freeIds: number[] = [];
-  readonly #flush = (): void => {
-    this.#flushScheduled = false;
-    this.#outbox?.flush();
+  private readonly resolvers: (((reply: WireReply) => void) | null)[] = [];
+  private readonly freeIds: number[] = [];
+  private readonly flush = (): void => {
+    this.flushScheduled = false;
+    this.outbox?.flush();
   };
 
   /** Joins this turn's message to the shard. Resolves with its answer; never rejects. */
   call(op: Op, a: unknown, b: unknown, c: unknown): Promise<WireReply> {
-    const outbox = this.#outbox;
+    const outbox = this.outbox;
     if (outbox === null || this.inFlight >= MAX_IN_FLIGHT_PER_SHARD) return Promise.resolve(UNAVAILABLE);
-    const id = this.#freeIds.pop() ?? this.#resolvers.length;
+    const id = this.freeIds.pop() ?? this.resolvers.length;
     outbox.push(op, id, a, b, c);
-    if (!this.#flushScheduled) {
-      this.#flushScheduled = true;
-      setImmediate(this.#flush);
+    if (!this.flushScheduled) {
+      this.flushScheduled = true;
+      setImmediate(this.flush);
     }
     return new Promise((resolve) => {
-      this.#resolvers[id] = resolve;
+      this.resolvers[id] = resolve;
     });
   }
 
   get inFlight(): number {
-    return this.#resolvers.length - this.#freeIds.length;
+    return this.resolvers.length - this.freeIds.length;
   }
 
   /** A (re)started shard: what was in flight at the old one is lost. */
   connect(port: MessagePort): void {
     this.disconnect();
-    this.#port = port;
-    this.#outbox = new Outbox(port);
-    port.on('message', (replies: WireBatch) => this.#receive(replies));
+    this.port = port;
+    this.outbox = new Outbox(port);
+    port.on('message', (replies: WireBatch) => this.receive(replies));
   }
 
   disconnect(): void {
-    this.#port?.close();
-    this.#port = null;
-    this.#outbox = null;
-    for (let id = 0; id < this.#resolvers.length; id++) this.#settle(id, UNAVAILABLE);
+    this.port?.close();
+    this.port = null;
+    this.outbox = null;
+    for (let id = 0; id < this.resolvers.length; id++) this.settle(id, UNAVAILABLE);
   }
 
-  #receive(replies: WireBatch): void {
+  private receive(replies: WireBatch): void {
     for (let i = 0; i < replies.length; i += STRIDE) {
-      this.#settle(replies[i] as number, {
+      this.settle(replies[i] as number, {
         code: replies[i + 1] as ApiErrorCode | null,
         x: replies[i + 2],
         y: replies[i + 3],
@@ -78,11 +78,11 @@ export class ShardClient {
     }
   }
 
-  #settle(id: number, reply: WireReply): void {
-    const resolve = this.#resolvers[id];
+  private settle(id: number, reply: WireReply): void {
+    const resolve = this.resolvers[id];
     if (resolve === null || resolve === undefined) return;
-    this.#resolvers[id] = null;
-    this.#freeIds.push(id);
+    this.resolvers[id] = null;
+    this.freeIds.push(id);
     resolve(reply);
   }
 }

@@ -52,21 +52,21 @@ export interface ShardOptions {
 }
 
 export class Shard {
-  readonly #options: ShardOptions;
-  readonly #store: Store;
-  readonly #view: View;
-  readonly #log: LogWriter;
-  readonly #reader: LineReader;
-  readonly #commit: GroupCommit;
-  readonly #state: StagedState;
-  readonly #messaging: Messaging;
-  readonly #registrations: Registrations;
-  readonly #challenges = new Challenges();
-  readonly #outboxes = new Set<Outbox>();
-  readonly #checkpointTimer: NodeJS.Timeout;
-  #checkpointDue = false;
-  #checkpoint: Promise<void> = Promise.resolve();
-  #lifecycle: ShardState = 'serving';
+  private readonly options: ShardOptions;
+  private readonly store: Store;
+  private readonly view: View;
+  private readonly log: LogWriter;
+  private readonly reader: LineReader;
+  private readonly commit: GroupCommit;
+  private readonly stagedState: StagedState;
+  private readonly messaging: Messaging;
+  private readonly registrations: Registrations;
+  private readonly challenges = new Challenges();
+  private readonly outboxes = new Set<Outbox>();
+  private readonly checkpointTimer: NodeJS.Timeout;
+  private checkpointDue = false;
+  private checkpoint: Promise<void> = Promise.resolve();
+  private lifecycle: ShardState = 'serving';
   readonly recovery: RecoveryReport;
 
   /** Recovers the shard from its directory. Cost: the log behind the last checkpoint. */
@@ -99,189 +99,189 @@ export class Shard {
     recovery: RecoveryReport,
   ) {
     const { counters, settings, logger } = options;
-    this.#options = options;
-    this.#store = store;
-    this.#view = view;
-    this.#log = log;
-    this.#reader = reader;
+    this.options = options;
+    this.store = store;
+    this.view = view;
+    this.log = log;
+    this.reader = reader;
     this.recovery = recovery;
-    this.#commit = new GroupCommit({
+    this.commit = new GroupCommit({
       log,
       view,
       counters,
       durability: settings.durability,
       flushIntervalMs: settings.flushIntervalMs,
       logger,
-      flushReplies: () => this.#flushReplies(),
-      betweenBatches: () => this.#betweenBatches(),
-      onBroken: (error) => this.#break(error),
+      flushReplies: () => this.flushReplies(),
+      betweenBatches: () => this.betweenBatches(),
+      onBroken: (error) => this.break(error),
     });
-    this.#state = new StagedState(options.shard, view, counters, settings.maxCapacityBytes);
-    this.#messaging = new Messaging(options.shard, view, this.#commit, reader, counters, settings, logger);
-    this.#registrations = new Registrations(view, this.#commit);
-    this.#checkpointTimer = setInterval(() => this.#checkpointSoon(), CHECKPOINT_INTERVAL_MS);
+    this.stagedState = new StagedState(options.shard, view, counters, settings.maxCapacityBytes);
+    this.messaging = new Messaging(options.shard, view, this.commit, reader, counters, settings, logger);
+    this.registrations = new Registrations(view, this.commit);
+    this.checkpointTimer = setInterval(() => this.checkpointSoon(), CHECKPOINT_INTERVAL_MS);
   }
 
   get state(): ShardState {
-    return this.#lifecycle;
+    return this.lifecycle;
   }
 
   /** A gateway that will send batches and takes replies through `outbox`. */
   attach(outbox: Outbox): void {
-    this.#outboxes.add(outbox);
+    this.outboxes.add(outbox);
   }
 
   detach(outbox: Outbox): void {
-    this.#outboxes.delete(outbox);
+    this.outboxes.delete(outbox);
   }
 
   /** One gateway's requests of one loop turn. Reads are answered on return, mutations when they are durable. */
   handle(batch: WireBatch, outbox: Outbox): void {
     for (let i = 0; i < batch.length; i += STRIDE) {
       const reply = new ReplyTo(outbox, batch[i + 1] as number);
-      this.#dispatch(batch[i] as Op, batch[i + 2], batch[i + 3], batch[i + 4], reply);
+      this.dispatch(batch[i] as Op, batch[i + 2], batch[i + 3], batch[i + 4], reply);
     }
-    this.#commit.kick();
+    this.commit.kick();
     outbox.flush();
   }
 
   /** Finishes what was accepted, writes a last checkpoint and lets go of all files. */
   async close(): Promise<void> {
-    if (this.#lifecycle === 'closed') return;
-    if (this.#lifecycle === 'serving') this.#setState('draining', 'close');
-    clearInterval(this.#checkpointTimer);
-    await this.#commit.drain();
-    await this.#checkpoint;
-    if (!this.#commit.isBroken) await this.#store.checkpoint(this.#view.meta);
-    this.#setState('closed', 'close');
-    await this.#reader.close();
-    await this.#log.close();
-    await this.#store.close();
+    if (this.lifecycle === 'closed') return;
+    if (this.lifecycle === 'serving') this.setState('draining', 'close');
+    clearInterval(this.checkpointTimer);
+    await this.commit.drain();
+    await this.checkpoint;
+    if (!this.commit.isBroken) await this.store.checkpoint(this.view.meta);
+    this.setState('closed', 'close');
+    await this.reader.close();
+    await this.log.close();
+    await this.store.close();
   }
 
-  #dispatch(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
+  private dispatch(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
     switch (op) {
       case OPS.readState:
-        return this.#readState(a as string, b as string, reply);
+        return this.readState(a as string, b as string, reply);
       case OPS.listKeys: {
-        const { keys, total } = this.#view.listKeys(a as string, b as string | null, c as number);
+        const { keys, total } = this.view.listKeys(a as string, b as string | null, c as number);
         return reply.ok(keys, total, null);
       }
       case OPS.findAgent: {
-        const agent = this.#view.agent(a as string);
+        const agent = this.view.agent(a as string);
         return agent === undefined ? reply.refuse('not_found') : reply.ok(agent.registeredAtMs, null, null);
       }
       case OPS.listAgents:
-        return this.#listAgents(a as string | null, b as string | null, c as number, reply);
+        return this.listAgents(a as string | null, b as string | null, c as number, reply);
       case OPS.findCredential: {
-        const credential = this.#store.credentials.get(a as string);
+        const credential = this.store.credentials.get(a as string);
         return credential === undefined ? reply.refuse('not_found') : reply.ok(credential, null, null);
       }
       case OPS.storeChallenge:
-        if (this.#challenges.store(a as StoredChallenge, Date.now())) return reply.ok(null, null, null);
+        if (this.challenges.store(a as StoredChallenge, Date.now())) return reply.ok(null, null, null);
         return reply.refuse('unavailable');
       case OPS.takeChallenge: {
-        const challenge = this.#challenges.take(a as string);
+        const challenge = this.challenges.take(a as string, Date.now());
         return challenge === undefined ? reply.refuse('not_found') : reply.ok(challenge, null, null);
       }
       default:
-        return this.#mutate(op, a, b, c, reply);
+        return this.mutate(op, a, b, c, reply);
     }
   }
 
-  #mutate(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
-    if (this.#lifecycle !== 'serving') return reply.refuse('unavailable');
+  private mutate(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
+    if (this.lifecycle !== 'serving') return reply.refuse('unavailable');
     switch (op) {
       case OPS.writeState: {
-        const write = this.#state.write(a as string, b as string, c as string, reply);
-        return write === null ? reply.refuse('store_full') : this.#commit.stage(write);
+        const write = this.stagedState.write(a as string, b as string, c as string, reply);
+        return write === null ? reply.refuse('store_full') : this.commit.stage(write);
       }
       case OPS.deleteState: {
-        const removal = this.#state.remove(a as string, b as string, reply);
-        return removal === null ? reply.refuse('not_found') : this.#commit.stage(removal);
+        const removal = this.stagedState.remove(a as string, b as string, reply);
+        return removal === null ? reply.refuse('not_found') : this.commit.stage(removal);
       }
       case OPS.sendMessage:
-        return this.#finish(this.#messaging.send(a as string, b as string, c as string, reply), reply);
+        return this.finish(this.messaging.send(a as string, b as string, c as string, reply), reply);
       case OPS.receiveMessages:
-        return this.#finish(this.#messaging.receive(a as string, b as number, reply), reply);
+        return this.finish(this.messaging.receive(a as string, b as number, reply), reply);
       case OPS.createOperator:
-        return this.#finish(this.#registrations.operator(a as string, b as NewOperator, reply), reply);
+        return this.finish(this.registrations.operator(a as string, b as NewOperator, reply), reply);
       case OPS.registerAgent:
-        return this.#finish(this.#registrations.agent(a as string, b as NewAgent, reply), reply);
+        return this.finish(this.registrations.agent(a as string, b as NewAgent, reply), reply);
       default:
         assert.fail(`unknown operation ${op}`);
     }
   }
 
   /** An operation that goes on after this turn fails only when the disk does: then the shard can't be trusted. */
-  #finish(pending: void | Promise<void>, reply: ReplyTo): void {
+  private finish(pending: void | Promise<void>, reply: ReplyTo): void {
     if (pending === undefined) return;
     pending
       .catch((error: unknown) => {
         reply.refuse('unavailable');
-        this.#break(error instanceof Error ? error : new Error(String(error)));
+        this.break(error instanceof Error ? error : new Error(String(error)));
       })
       .finally(() => reply.outbox.flush());
   }
 
-  #readState(reader: string, key: string, reply: ReplyTo): void {
-    if (!this.#commit.takesReads) return reply.refuse('unavailable');
-    const row = this.#view.stateRow(key);
-    this.#commit.logRead(eventBody('state_read', reader, { key, read_by: reader, found: row !== undefined }));
+  private readState(reader: string, key: string, reply: ReplyTo): void {
+    if (!this.commit.takesReads) return reply.refuse('unavailable');
+    const row = this.view.stateRow(key);
+    this.commit.logRead(eventBody('state_read', reader, { key, read_by: reader, found: row !== undefined }));
     if (row === undefined) return reply.refuse('not_found');
     reply.ok(row.value, row.modifiedBy, row.modifiedAtMs);
   }
 
   /** `reader` is null on the shards that do not own the reader: only one of them logs the event. */
-  #listAgents(reader: string | null, cursor: string | null, limit: number, reply: ReplyTo): void {
+  private listAgents(reader: string | null, cursor: string | null, limit: number, reply: ReplyTo): void {
     if (cursor !== null && !ORDER_KEY_PATTERN.test(cursor)) return reply.refuse('bad_request');
-    if (!this.#commit.takesReads) return reply.refuse('unavailable');
-    if (reader !== null) this.#commit.logRead(eventBody('registry_read', reader, { read_by: reader }));
+    if (!this.commit.takesReads) return reply.refuse('unavailable');
+    if (reader !== null) this.commit.logRead(eventBody('registry_read', reader, { read_by: reader }));
     const flat: string[] = [];
-    for (const { order, address } of this.#view.listAgents({ cursor, limit })) flat.push(order, address);
+    for (const { order, address } of this.view.listAgents({ cursor, limit })) flat.push(order, address);
     reply.ok(flat, null, null);
   }
 
-  #checkpointSoon(): void {
-    if (this.#store.changedRows === 0 || this.#store.isCheckpointing) return;
-    this.#checkpointDue = true;
-    this.#commit.wake();
+  private checkpointSoon(): void {
+    if (this.store.changedRows === 0 || this.store.isCheckpointing) return;
+    this.checkpointDue = true;
+    this.commit.wake();
   }
 
   /** With `fsync` a checkpoint runs beside the next batches; without, the log must be on the disk before LMDB is. */
-  async #betweenBatches(): Promise<void> {
-    this.#messaging.sweep();
-    if (this.#store.isCheckpointing) return;
-    if (!this.#checkpointDue && this.#store.changedRows < CHECKPOINT_ROWS) return;
-    this.#checkpointDue = false;
-    if (this.#options.settings.durability !== 'fsync') await this.#commit.sync();
-    this.#checkpoint = this.#runCheckpoint();
+  private async betweenBatches(): Promise<void> {
+    this.messaging.sweep();
+    if (this.store.isCheckpointing) return;
+    if (!this.checkpointDue && this.store.changedRows < CHECKPOINT_ROWS) return;
+    this.checkpointDue = false;
+    if (this.options.settings.durability !== 'fsync') await this.commit.sync();
+    this.checkpoint = this.runCheckpoint();
   }
 
-  async #runCheckpoint(): Promise<void> {
-    const cleanUp = this.#registrations.checkpointed();
+  private async runCheckpoint(): Promise<void> {
+    const cleanUp = this.registrations.checkpointed();
     try {
-      await this.#store.checkpoint(this.#view.meta);
+      await this.store.checkpoint(this.view.meta);
       await cleanUp();
     } catch (error) {
-      this.#break(error instanceof Error ? error : new Error(String(error)));
+      this.break(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
-  #flushReplies(): void {
-    for (const outbox of this.#outboxes) outbox.flush();
+  private flushReplies(): void {
+    for (const outbox of this.outboxes) outbox.flush();
   }
 
-  #break(error: Error): void {
-    if (this.#lifecycle === 'read-only' || this.#lifecycle === 'closed') return;
-    this.#setState('read-only', error.message);
-    this.#options.onBroken(error);
+  private break(error: Error): void {
+    if (this.lifecycle === 'read-only' || this.lifecycle === 'closed') return;
+    this.setState('read-only', error.message);
+    this.options.onBroken(error);
   }
 
   /** The only place where the state changes. */
-  #setState(next: ShardState, reason: string): void {
-    assert(NEXT_STATES[this.#lifecycle].includes(next), `shard ${this.#options.shard}: ${this.#lifecycle} -> ${next}`);
-    this.#options.logger.info({ shard: this.#options.shard, from: this.#lifecycle, to: next, reason }, 'shard state');
-    this.#lifecycle = next;
+  private setState(next: ShardState, reason: string): void {
+    assert(NEXT_STATES[this.lifecycle].includes(next), `shard ${this.options.shard}: ${this.lifecycle} -> ${next}`);
+    this.options.logger.info({ shard: this.options.shard, from: this.lifecycle, to: next, reason }, 'shard state');
+    this.lifecycle = next;
   }
 }

@@ -52,40 +52,40 @@ export async function openShardedEngine(options: ShardedEngineOptions): Promise<
 }
 
 export class ShardedEngine {
-  readonly #options: ShardedEngineOptions;
-  readonly #lock: Server;
-  readonly #counters: SharedCounters;
-  readonly #threads: ShardThread[] = [];
+  private readonly options: ShardedEngineOptions;
+  private readonly lock: Server;
+  private readonly counters: SharedCounters;
+  private readonly threads: ShardThread[] = [];
   /** One for each connected gateway. */
-  readonly #controls: MessageChannel[] = [];
-  readonly #connected: ConnectedEngine[] = [];
-  #closing = false;
+  private readonly controls: MessageChannel[] = [];
+  private readonly connected: ConnectedEngine[] = [];
+  private closing = false;
   readonly shards: number;
 
   constructor(options: ShardedEngineOptions, lock: Server, shards: number) {
-    this.#options = options;
-    this.#lock = lock;
+    this.options = options;
+    this.lock = lock;
     this.shards = shards;
-    this.#counters = new SharedCounters(createCounterMemory(shards));
+    this.counters = new SharedCounters(createCounterMemory(shards));
   }
 
   async start(): Promise<void> {
     const reports: Promise<RecoveryReport>[] = [];
-    for (let shard = 0; shard < this.shards; shard++) reports.push(this.#startShard(shard));
+    for (let shard = 0; shard < this.shards; shard++) reports.push(this.startShard(shard));
     const started = await Promise.all(reports);
     const replayedEvents = started.reduce((sum, report) => sum + report.replayedEvents, 0);
     const damagedLines = started.reduce((sum, report) => sum + report.damagedLines, 0);
-    this.#options.logger.info({ shards: this.shards, replayedEvents, damagedLines }, 'shards recovered');
+    this.options.logger.info({ shards: this.shards, replayedEvents, damagedLines }, 'shards recovered');
   }
 
   /** What another thread hands to `connectEngine`; transfer `control` with it. */
   connection(): EngineConnection {
     const channel = new MessageChannel();
-    this.#controls.push(channel);
-    for (const thread of this.#threads) if (thread.ready) this.#attach(thread, channel);
+    this.controls.push(channel);
+    for (const thread of this.threads) if (thread.ready) this.attach(thread, channel);
     return {
-      counterMemory: this.#counters.memory,
-      totalStateBytes: this.#options.settings.maxCapacityBytes,
+      counterMemory: this.counters.memory,
+      totalStateBytes: this.options.settings.maxCapacityBytes,
       control: channel.port2,
     };
   }
@@ -93,30 +93,30 @@ export class ShardedEngine {
   /** An engine for use in this thread. */
   async connect(): Promise<ConnectedEngine> {
     const engine = await connectEngine(this.connection());
-    this.#connected.push(engine);
+    this.connected.push(engine);
     return engine;
   }
 
   /** True when every shard takes requests. */
   get isReady(): boolean {
-    return this.#threads.every((thread) => thread.ready);
+    return this.threads.every((thread) => thread.ready);
   }
 
   /** What the shards report about themselves, summed up. */
   total(cell: ShardCell): number {
-    return this.#counters.total(cell);
+    return this.counters.total(cell);
   }
 
   /** Finishes what the shards have accepted; resolves when all is on disk and every thread has ended. */
   async close(): Promise<void> {
-    this.#closing = true;
-    for (const engine of this.#connected) engine.disconnect();
-    await Promise.all(this.#threads.map((thread) => this.#closeShard(thread)));
-    for (const channel of this.#controls) channel.port1.close();
-    await new Promise((resolve) => this.#lock.close(resolve));
+    this.closing = true;
+    for (const engine of this.connected) engine.disconnect();
+    await Promise.all(this.threads.map((thread) => this.closeShard(thread)));
+    for (const channel of this.controls) channel.port1.close();
+    await new Promise((resolve) => this.lock.close(resolve));
   }
 
-  async #closeShard(thread: ShardThread): Promise<void> {
+  private async closeShard(thread: ShardThread): Promise<void> {
     await new Promise<void>((resolve) => {
       thread.worker.once('exit', () => resolve());
       thread.worker.postMessage({ type: 'close' } satisfies ShardCommand);
@@ -124,16 +124,16 @@ export class ShardedEngine {
   }
 
   /** Resolves when the shard serves; rejects when it dies before. */
-  #startShard(shard: number): Promise<RecoveryReport> {
+  private startShard(shard: number): Promise<RecoveryReport> {
     const workerData: ShardWorkerData = {
       shard,
-      directory: shardDirectory(this.#options.dataDir, shard),
-      counterMemory: this.#counters.memory,
-      settings: this.#options.settings,
+      directory: shardDirectory(this.options.dataDir, shard),
+      counterMemory: this.counters.memory,
+      settings: this.options.settings,
     };
     const worker = new Worker(workerEntry('shard'), { workerData, name: `shard-${shard}` });
     const thread: ShardThread = { shard, worker, ready: false };
-    this.#threads[shard] = thread;
+    this.threads[shard] = thread;
     return new Promise((resolve, reject) => {
       let lastError: Error | null = null;
       worker.on('error', (error) => {
@@ -143,37 +143,37 @@ export class ShardedEngine {
       worker.on('exit', (exitCode) => {
         const wasReady = thread.ready;
         thread.ready = false;
-        if (!this.#closing && wasReady) this.#died(shard, lastError ?? new Error(`thread ended with ${exitCode}`));
+        if (!this.closing && wasReady) this.died(shard, lastError ?? new Error(`thread ended with ${exitCode}`));
       });
       worker.on('message', (report: ShardReport) => {
         if (report.type === 'ready') {
           thread.ready = true;
-          for (const channel of this.#controls) this.#attach(thread, channel);
+          for (const channel of this.controls) this.attach(thread, channel);
           resolve(report.recovery);
         } else if (report.type === 'broken') {
           setTimeout(() => {
-            if (!this.#closing) worker.postMessage({ type: 'close' } satisfies ShardCommand);
+            if (!this.closing) worker.postMessage({ type: 'close' } satisfies ShardCommand);
           }, REOPEN_DELAY_MS).unref();
         }
       });
     });
   }
 
-  #attach(thread: ShardThread, channel: MessageChannel): void {
+  private attach(thread: ShardThread, channel: MessageChannel): void {
     const { port1, port2 } = new MessageChannel();
     thread.worker.postMessage({ type: 'attach', port: port1 } satisfies ShardCommand, [port1]);
     channel.port1.postMessage({ shard: thread.shard, port: port2 } satisfies ShardPort, [port2]);
   }
 
-  #died(shard: number, error: Error): void {
-    const { logger } = this.#options;
-    for (const channel of this.#controls) {
+  private died(shard: number, error: Error): void {
+    const { logger } = this.options;
+    for (const channel of this.controls) {
       channel.port1.postMessage({ shard, port: null } satisfies ShardPort);
     }
-    if (!this.#options.deaths.record(`shard-${shard}`, error)) return;
-    this.#startShard(shard).then(
+    if (!this.options.deaths.record(`shard-${shard}`, error)) return;
+    this.startShard(shard).then(
       (recovery) => logger.info({ shard, ...recovery }, 'shard thread restarted through recovery'),
-      (cause: unknown) => this.#options.onFatal(new Error(`shard ${shard} can't be reopened`, { cause })),
+      (cause: unknown) => this.options.onFatal(new Error(`shard ${shard} can't be reopened`, { cause })),
     );
   }
 }

@@ -34,25 +34,25 @@ export function createCounterMemory(shards: number): SharedArrayBuffer {
 }
 
 export class SharedCounters {
-  readonly #cells: BigInt64Array;
+  private readonly cells: BigInt64Array;
   readonly shards: number;
 
   constructor(readonly memory: SharedArrayBuffer) {
-    this.#cells = new BigInt64Array(memory);
-    this.shards = (this.#cells.length - GLOBAL_CELLS) / CELLS_PER_SHARD;
+    this.cells = new BigInt64Array(memory);
+    this.shards = (this.cells.length - GLOBAL_CELLS) / CELLS_PER_SHARD;
   }
 
   /** Takes `count` sequence numbers in a row and returns the first; no other shard ever gets them. */
   takeSeqs(count: number): number {
-    return Number(Atomics.add(this.#cells, GLOBAL.seq, BigInt(count))) + 1;
+    return Number(Atomics.add(this.cells, GLOBAL.seq, BigInt(count))) + 1;
   }
 
   /** The next `takeSeqs` returns more than `seq`. Called while a shard recovers. */
   raiseSeq(seq: number): void {
     const wanted = BigInt(seq);
-    let current = Atomics.load(this.#cells, GLOBAL.seq);
+    let current = Atomics.load(this.cells, GLOBAL.seq);
     while (current < wanted) {
-      const seen = Atomics.compareExchange(this.#cells, GLOBAL.seq, current, wanted);
+      const seen = Atomics.compareExchange(this.cells, GLOBAL.seq, current, wanted);
       if (seen === current) return;
       current = seen;
     }
@@ -61,21 +61,21 @@ export class SharedCounters {
   /** Takes `bytes` if the total stays within `limitBytes`; two shards can't both take the last ones. */
   reserve(shard: number, what: Reservation, bytes: number, limitBytes: number): boolean {
     const cell = GLOBAL[what];
-    let current = Atomics.load(this.#cells, cell);
+    let current = Atomics.load(this.cells, cell);
     for (;;) {
       if (Number(current) + bytes > limitBytes) return false;
-      const seen = Atomics.compareExchange(this.#cells, cell, current, current + BigInt(bytes));
+      const seen = Atomics.compareExchange(this.cells, cell, current, current + BigInt(bytes));
       if (seen === current) break;
       current = seen;
     }
-    Atomics.add(this.#cells, this.#cell(shard, RESERVED_CELL[what]), BigInt(bytes));
+    Atomics.add(this.cells, this.cell(shard, RESERVED_CELL[what]), BigInt(bytes));
     return true;
   }
 
   release(shard: number, what: Reservation, bytes: number): void {
     if (bytes === 0) return;
-    Atomics.sub(this.#cells, GLOBAL[what], BigInt(bytes));
-    Atomics.sub(this.#cells, this.#cell(shard, RESERVED_CELL[what]), BigInt(bytes));
+    Atomics.sub(this.cells, GLOBAL[what], BigInt(bytes));
+    Atomics.sub(this.cells, this.cell(shard, RESERVED_CELL[what]), BigInt(bytes));
   }
 
   /** A shard opens, maybe again after its thread died: what it has on disk replaces all it had reserved. */
@@ -84,14 +84,14 @@ export class SharedCounters {
   }
 
   report(shard: number, cell: ShardCell, value: number): void {
-    Atomics.store(this.#cells, this.#cell(shard, cell), BigInt(value));
+    Atomics.store(this.cells, this.cell(shard, cell), BigInt(value));
   }
 
   read(shard: number, cell: ShardCell): number {
-    return Number(Atomics.load(this.#cells, this.#cell(shard, cell)));
+    return Number(Atomics.load(this.cells, this.cell(shard, cell)));
   }
 
-  #cell(shard: number, cell: ShardCell): number {
+  private cell(shard: number, cell: ShardCell): number {
     return GLOBAL_CELLS + shard * CELLS_PER_SHARD + SHARD_CELLS[cell];
   }
 

@@ -12,72 +12,72 @@ import type { ReplyTo } from './wire.js';
  * Owns:      the last staged operation of each key, and the room it reserved.
  */
 export class StagedState {
-  readonly #shard: number;
-  readonly #view: View;
-  readonly #counters: SharedCounters;
-  readonly #maxCapacityBytes: number;
+  private readonly shard: number;
+  private readonly view: View;
+  private readonly counters: SharedCounters;
+  private readonly maxCapacityBytes: number;
   /** The last staged operation that changes the key. */
-  readonly #last = new Map<string, StateOperation>();
+  private readonly last = new Map<string, StateOperation>();
 
   constructor(shard: number, view: View, counters: SharedCounters, maxCapacityBytes: number) {
-    this.#shard = shard;
-    this.#view = view;
-    this.#counters = counters;
-    this.#maxCapacityBytes = maxCapacityBytes;
+    this.shard = shard;
+    this.view = view;
+    this.counters = counters;
+    this.maxCapacityBytes = maxCapacityBytes;
   }
 
   /** Null when the store has no room for the value. */
   write(writer: string, key: string, value: string, reply: ReplyTo): Operation | null {
     const keyBytes = Buffer.byteLength(key);
     const valueBytes = Buffer.byteLength(value);
-    const before = this.#usedBytes(key, keyBytes);
+    const before = this.usedBytes(key, keyBytes);
     const growth = keyBytes + valueBytes - before;
-    if (growth > 0 && !this.#counters.reserve(this.#shard, 'stateBytes', growth, this.#maxCapacityBytes)) return null;
+    if (growth > 0 && !this.counters.reserve(this.shard, 'stateBytes', growth, this.maxCapacityBytes)) return null;
     const body = eventBody('state_written', writer, { key, value, value_length: valueBytes, written_by: writer });
     const row = { value, valueBytes, modifiedBy: writer, modifiedAtMs: 0 };
-    return this.#stage(new StateOperation(this, key, row, growth, before === 0, [body], reply));
+    return this.stage(new StateOperation(this, key, row, growth, before === 0, [body], reply));
   }
 
   /** When the key is not there: null if that is durable, else an operation that says so once it is. */
   remove(deleter: string, key: string, reply: ReplyTo): Operation | null {
     const keyBytes = Buffer.byteLength(key);
-    const before = this.#usedBytes(key, keyBytes);
+    const before = this.usedBytes(key, keyBytes);
     if (before > 0) {
       const body = eventBody('state_deleted', deleter, { key, deleted_by: deleter });
-      return this.#stage(new StateOperation(this, key, null, -before, false, [body], reply));
+      return this.stage(new StateOperation(this, key, null, -before, false, [body], reply));
     }
-    return this.#last.has(key) ? new NotFoundLater(reply) : null;
+    return this.last.has(key) ? new NotFoundLater(reply) : null;
   }
 
   /** Makes the operation visible and gives back the room it freed. */
   applied(operation: StateOperation, atMs: number): void {
     const { key, row, growthBytes } = operation;
     if (row === null) {
-      this.#view.removeState(key, growthBytes);
+      this.view.removeState(key, growthBytes);
     } else {
       row.modifiedAtMs = atMs;
-      this.#view.putState(key, row, growthBytes, operation.isNew);
+      this.view.putState(key, row, growthBytes, operation.isNew);
     }
-    if (growthBytes < 0) this.#counters.release(this.#shard, 'stateBytes', -growthBytes);
-    if (this.#last.get(key) === operation) this.#last.delete(key);
+    if (growthBytes < 0) this.counters.release(this.shard, 'stateBytes', -growthBytes);
+    if (this.last.get(key) === operation) this.last.delete(key);
   }
 
   failed(operation: StateOperation): void {
-    if (operation.growthBytes > 0) this.#counters.release(this.#shard, 'stateBytes', operation.growthBytes);
-    if (this.#last.get(operation.key) === operation) this.#last.delete(operation.key);
+    if (operation.growthBytes > 0) this.counters.release(this.shard, 'stateBytes', operation.growthBytes);
+    if (this.last.get(operation.key) === operation) this.last.delete(operation.key);
   }
 
-  #stage(operation: StateOperation): StateOperation {
-    this.#last.set(operation.key, operation);
+  private stage(operation: StateOperation): StateOperation {
+    this.last.set(operation.key, operation);
     return operation;
   }
 
   /** Key and value bytes once all that is staged is applied; 0 when the key will not be there. */
-  #usedBytes(key: string, keyBytes: number): number {
-    const staged = this.#last.get(key);
+  private usedBytes(key: string, keyBytes: number): number {
+    const staged = this.last.get(key);
     if (staged !== undefined) return staged.row === null ? 0 : keyBytes + staged.row.valueBytes;
-    const row = this.#view.stateRow(key);
-    return row === undefined ? 0 : keyBytes + row.valueBytes;
+    const valueBytes = this.view.valueBytes(key);
+    return valueBytes < 0 ? 0 : keyBytes + valueBytes;
   }
 }
 

@@ -29,11 +29,11 @@ import { logPosition } from './segments.js';
 const META_KEY = 'view';
 
 export class Store {
-  readonly #env: RootDatabase<Buffer, Buffer>;
-  readonly #tables: OverlayTable<unknown>[] = [];
-  readonly #meta: OverlayTable<ViewMeta>;
-  readonly #pending: Database<Buffer, Buffer>;
-  #checkpoint: Promise<void> | null = null;
+  private readonly env: RootDatabase<Buffer, Buffer>;
+  private readonly tables: OverlayTable<unknown>[] = [];
+  private readonly meta: OverlayTable<ViewMeta>;
+  private readonly pending: Database<Buffer, Buffer>;
+  private runningCheckpoint: Promise<void> | null = null;
 
   readonly state: OverlayTable<StateRow>;
   readonly keyCounts: OverlayTable<number>;
@@ -46,7 +46,7 @@ export class Store {
   readonly queues: OverlayTable<QueueRow>;
 
   constructor(path: string) {
-    this.#env = open<Buffer, Buffer>({
+    this.env = open<Buffer, Buffer>({
       path,
       noSubdir: true,
       maxDbs: 16,
@@ -54,21 +54,21 @@ export class Store {
       encoding: 'binary',
       keyEncoding: 'binary',
     });
-    this.#meta = this.#table('meta', jsonCodec<ViewMeta>());
-    this.state = this.#table('state', stateCodec);
-    this.keyCounts = this.#table('key_counts', countCodec);
-    this.agents = this.#table('agents', jsonCodec<AgentRow>());
-    this.agentOrder = this.#table('agent_order', textCodec);
-    this.operators = this.#table('operators', jsonCodec<OperatorRow>());
-    this.credentials = this.#table('credentials', jsonCodec<Credential>());
-    this.queues = this.#table('queues', queueCodec);
-    this.#pending = this.#open('pending_registrations');
+    this.meta = this.table('meta', jsonCodec<ViewMeta>());
+    this.state = this.table('state', stateCodec);
+    this.keyCounts = this.table('key_counts', countCodec);
+    this.agents = this.table('agents', jsonCodec<AgentRow>());
+    this.agentOrder = this.table('agent_order', textCodec);
+    this.operators = this.table('operators', jsonCodec<OperatorRow>());
+    this.credentials = this.table('credentials', jsonCodec<Credential>());
+    this.queues = this.table('queues', queueCodec);
+    this.pending = this.open('pending_registrations');
   }
 
   /** As of the last checkpoint; zeros for a new store. */
   loadMeta(): ViewMeta {
     return (
-      this.#meta.get(META_KEY) ?? {
+      this.meta.get(META_KEY) ?? {
         appliedSeq: 0,
         replayFrom: logPosition(1, 0),
         stateBytes: 0,
@@ -83,12 +83,12 @@ export class Store {
   /** Rows that the next checkpoint will write. */
   get changedRows(): number {
     let rows = 0;
-    for (const table of this.#tables) rows += table.changedRows;
+    for (const table of this.tables) rows += table.changedRows;
     return rows;
   }
 
   get isCheckpointing(): boolean {
-    return this.#checkpoint !== null;
+    return this.runningCheckpoint !== null;
   }
 
   /**
@@ -96,56 +96,56 @@ export class Store {
    * row while they are handed over; the commit itself runs in LMDB's own thread. Never two at a time.
    */
   async checkpoint(meta: ViewMeta): Promise<void> {
-    await this.#checkpoint;
-    this.#checkpoint = this.#commit(meta);
+    await this.runningCheckpoint;
+    this.runningCheckpoint = this.commit(meta);
     try {
-      await this.#checkpoint;
+      await this.runningCheckpoint;
     } finally {
-      this.#checkpoint = null;
+      this.runningCheckpoint = null;
     }
   }
 
   /** Durable on return. `subject` is the agent address or operator id. */
   async putPending(subject: string, pending: PendingRegistration): Promise<void> {
-    await this.#pending.put(Buffer.from(subject, 'latin1'), Buffer.from(JSON.stringify(pending), 'utf8'));
-    await this.#env.flushed;
+    await this.pending.put(Buffer.from(subject, 'latin1'), Buffer.from(JSON.stringify(pending), 'utf8'));
+    await this.env.flushed;
   }
 
   getPending(subject: string): PendingRegistration | undefined {
-    const bytes = this.#pending.get(Buffer.from(subject, 'latin1'));
+    const bytes = this.pending.get(Buffer.from(subject, 'latin1'));
     return bytes === undefined ? undefined : (JSON.parse(bytes.toString('utf8')) as PendingRegistration);
   }
 
   /** The registration is complete, or was never logged. Need not be durable: recovery finds out again. */
   async removePending(subject: string): Promise<void> {
-    await this.#pending.remove(Buffer.from(subject, 'latin1'));
+    await this.pending.remove(Buffer.from(subject, 'latin1'));
   }
 
   pendingSubjects(): string[] {
-    return Array.from(this.#pending.getKeys(), (key) => key.toString('latin1'));
+    return Array.from(this.pending.getKeys(), (key) => key.toString('latin1'));
   }
 
   async close(): Promise<void> {
-    await this.#checkpoint;
-    await this.#env.close();
+    await this.runningCheckpoint;
+    await this.env.close();
   }
 
-  async #commit(meta: ViewMeta): Promise<void> {
-    this.#meta.put(META_KEY, meta);
-    await this.#env.batch(() => {
-      for (const table of this.#tables) table.flush();
+  private async commit(meta: ViewMeta): Promise<void> {
+    this.meta.put(META_KEY, meta);
+    await this.env.batch(() => {
+      for (const table of this.tables) table.flush();
     });
-    await this.#env.flushed;
-    for (const table of this.#tables) table.flushed();
+    await this.env.flushed;
+    for (const table of this.tables) table.flushed();
   }
 
-  #table<Row>(name: string, codec: RowCodec<Row>): OverlayTable<Row> {
-    const table = new OverlayTable<Row>(this.#open(name), codec);
-    this.#tables.push(table as OverlayTable<unknown>);
+  private table<Row>(name: string, codec: RowCodec<Row>): OverlayTable<Row> {
+    const table = new OverlayTable<Row>(this.open(name), codec);
+    this.tables.push(table as OverlayTable<unknown>);
     return table;
   }
 
-  #open(name: string): Database<Buffer, Buffer> {
-    return this.#env.openDB<Buffer, Buffer>(name, { encoding: 'binary', keyEncoding: 'binary' });
+  private open(name: string): Database<Buffer, Buffer> {
+    return this.env.openDB<Buffer, Buffer>(name, { encoding: 'binary', keyEncoding: 'binary' });
   }
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type { KeyPage, PageRequest } from '../contract/engine.js';
 import type { KernelEvent } from '../contract/events.js';
+import { isAgentAddress } from '../contract/tokens.js';
 import { KeyCounts } from './key-counts.js';
 import type { LoggedEvent } from './log-line.js';
 import { fromByteString, prefixEnd, toByteString } from './overlay-table.js';
@@ -19,83 +20,88 @@ import { orderKey, queueKey } from './store-keys.js';
  * The live path and recovery use the same methods, one for each event type that changes something.
  */
 export class View {
-  readonly #shard: number;
-  readonly #counters: SharedCounters;
-  readonly #keyCounts: KeyCounts;
+  private readonly shard: number;
+  private readonly counters: SharedCounters;
+  private readonly keyCounts: KeyCounts;
   readonly store: Store;
 
-  #appliedSeq: number;
-  #replayFrom: LogPosition;
-  #stateBytes: number;
-  #keys: number;
-  #agents: number;
-  #queuedMessages: number;
-  #queuedBytes: number;
+  private appliedSeq: number;
+  private replayFrom: LogPosition;
+  private stateBytes: number;
+  private keys: number;
+  private agents: number;
+  private queuedMessages: number;
+  private queuedBytes: number;
 
   constructor(store: Store, shard: number, counters: SharedCounters) {
     this.store = store;
-    this.#shard = shard;
-    this.#counters = counters;
+    this.shard = shard;
+    this.counters = counters;
     const meta = store.loadMeta();
-    this.#appliedSeq = meta.appliedSeq;
-    this.#replayFrom = meta.replayFrom;
-    this.#stateBytes = meta.stateBytes;
-    this.#keys = meta.keys;
-    this.#agents = meta.agents;
-    this.#queuedMessages = meta.queuedMessages;
-    this.#queuedBytes = meta.queuedBytes;
-    this.#keyCounts = new KeyCounts(store.keyCounts, store.state);
+    this.appliedSeq = meta.appliedSeq;
+    this.replayFrom = meta.replayFrom;
+    this.stateBytes = meta.stateBytes;
+    this.keys = meta.keys;
+    this.agents = meta.agents;
+    this.queuedMessages = meta.queuedMessages;
+    this.queuedBytes = meta.queuedBytes;
+    this.keyCounts = new KeyCounts(store.keyCounts, store.state);
   }
 
   get meta(): ViewMeta {
     return {
-      appliedSeq: this.#appliedSeq,
-      replayFrom: this.#replayFrom,
-      stateBytes: this.#stateBytes,
-      keys: this.#keys,
-      agents: this.#agents,
-      queuedMessages: this.#queuedMessages,
-      queuedBytes: this.#queuedBytes,
+      appliedSeq: this.appliedSeq,
+      replayFrom: this.replayFrom,
+      stateBytes: this.stateBytes,
+      keys: this.keys,
+      agents: this.agents,
+      queuedMessages: this.queuedMessages,
+      queuedBytes: this.queuedBytes,
     };
   }
 
   /** All events up to `seq` are in the view; the log goes on at `next`. */
   advance(seq: number, next: LogPosition): void {
-    assert(seq >= this.#appliedSeq, `applied seq ${this.#appliedSeq} can't fall to ${seq}`);
-    this.#appliedSeq = seq;
-    this.#replayFrom = next;
+    assert(seq >= this.appliedSeq, `applied seq ${this.appliedSeq} can't fall to ${seq}`);
+    this.appliedSeq = seq;
+    this.replayFrom = next;
   }
 
   /** Publishes the shard's counters. */
   report(): void {
-    this.#counters.report(this.#shard, 'stateBytes', this.#stateBytes);
-    this.#counters.report(this.#shard, 'keys', this.#keys);
-    this.#counters.report(this.#shard, 'agents', this.#agents);
-    this.#counters.report(this.#shard, 'queuedMessages', this.#queuedMessages);
-    this.#counters.report(this.#shard, 'queuedBytes', this.#queuedBytes);
+    this.counters.report(this.shard, 'stateBytes', this.stateBytes);
+    this.counters.report(this.shard, 'keys', this.keys);
+    this.counters.report(this.shard, 'agents', this.agents);
+    this.counters.report(this.shard, 'queuedMessages', this.queuedMessages);
+    this.counters.report(this.shard, 'queuedBytes', this.queuedBytes);
   }
 
   stateRow(key: string): StateRow | undefined {
     return this.store.state.get(toByteString(key));
   }
 
+  /** Bytes of the key's value, without decoding it; -1 when the key is not there. */
+  valueBytes(key: string): number {
+    return this.store.state.sizeOf(toByteString(key));
+  }
+
   /** `growthBytes`: what the key and its value take now, less what they took before; `isNew`: the key was not there. */
   putState(key: string, row: StateRow, growthBytes: number, isNew: boolean): void {
     const bytes = toByteString(key);
     this.store.state.put(bytes, row);
-    this.#stateBytes += growthBytes;
+    this.stateBytes += growthBytes;
     if (!isNew) return;
-    this.#keys += 1;
-    this.#keyCounts.added(bytes);
+    this.keys += 1;
+    this.keyCounts.added(bytes);
   }
 
   /** The key must be there; `growthBytes` is below zero. */
   removeState(key: string, growthBytes: number): void {
     const bytes = toByteString(key);
     this.store.state.remove(bytes);
-    this.#stateBytes += growthBytes;
-    this.#keys -= 1;
-    this.#keyCounts.removed(bytes);
+    this.stateBytes += growthBytes;
+    this.keys -= 1;
+    this.keyCounts.removed(bytes);
   }
 
   /** One shard's part of a key listing; the cursor is the last key of the page before, as is. */
@@ -105,12 +111,13 @@ export class View {
     const keys = this.store.state.keys({ start, end: prefixEnd(prefixBytes), limit });
     return {
       keys: keys.map(fromByteString),
-      total: prefix === '' ? this.#keys : this.#keyCounts.count(prefixBytes),
+      total: prefix === '' ? this.keys : this.keyCounts.count(prefixBytes),
     };
   }
 
+  /** Any text may be asked for; only addresses are looked up. */
   agent(address: string): AgentRow | undefined {
-    return this.store.agents.get(address);
+    return isAgentAddress(address) ? this.store.agents.get(address) : undefined;
   }
 
   /** Completes a registration whose credential waits in the store. */
@@ -120,7 +127,7 @@ export class View {
     this.store.agents.put(address, { operatorId, registeredAtMs, seq, webhook: pending.webhook });
     this.store.agentOrder.put(orderKey(registeredAtMs, seq), address);
     this.store.credentials.put(pending.credential.lookup, pending.credential);
-    this.#agents += 1;
+    this.agents += 1;
   }
 
   addOperator(operatorId: string, createdAtMs: number): void {
@@ -142,25 +149,25 @@ export class View {
 
   addMessage(to: string, seq: number, row: QueueRow): void {
     this.store.queues.put(queueKey(to, seq), row);
-    this.#queuedMessages += 1;
-    this.#queuedBytes += row.bytes;
+    this.queuedMessages += 1;
+    this.queuedBytes += row.bytes;
   }
 
   /** `bytes` as in the message's row. */
   removeMessage(to: string, seq: number, bytes: number): void {
     this.store.queues.remove(queueKey(to, seq));
-    this.#queuedMessages -= 1;
-    this.#queuedBytes -= bytes;
+    this.queuedMessages -= 1;
+    this.queuedBytes -= bytes;
   }
 
   /** One event from the log, during recovery. Events up to `appliedSeq` must not be given. */
   replay(event: LoggedEvent, position: LogPosition, bytes: number): void {
-    assert(event.seq > this.#appliedSeq, `replay must rise: ${event.seq} after ${this.#appliedSeq}`);
-    this.#applyLogged(event, position, bytes);
+    assert(event.seq > this.appliedSeq, `replay must rise: ${event.seq} after ${this.appliedSeq}`);
+    this.applyLogged(event, position, bytes);
     this.advance(event.seq, position + bytes);
   }
 
-  #applyLogged(event: LoggedEvent, position: LogPosition, bytes: number): void {
+  private applyLogged(event: LoggedEvent, position: LogPosition, bytes: number): void {
     const atMs = Date.parse(event.ts);
     const logged = event as LoggedEvent & KernelEvent;
     switch (logged.type) {

@@ -31,26 +31,26 @@ export type WireBatch = unknown[];
 
 /** Gathers entries for one port and posts them as one message. */
 export class Outbox {
-  readonly #port: MessagePort;
-  #batch: WireBatch = [];
+  private readonly port: MessagePort;
+  private batch: WireBatch = [];
 
   constructor(port: MessagePort) {
-    this.#port = port;
+    this.port = port;
   }
 
   push(first: unknown, second: unknown, a: unknown, b: unknown, c: unknown): void {
-    this.#batch.push(first, second, a, b, c);
+    this.batch.push(first, second, a, b, c);
   }
 
   get isEmpty(): boolean {
-    return this.#batch.length === 0;
+    return this.batch.length === 0;
   }
 
   flush(): void {
-    if (this.#batch.length === 0) return;
-    const batch = this.#batch;
-    this.#batch = [];
-    this.#port.postMessage(batch);
+    if (this.batch.length === 0) return;
+    const batch = this.batch;
+    this.batch = [];
+    this.port.postMessage(batch);
   }
 }
 

@@ -260,6 +260,9 @@ export function byteOrder(a: string, b: string): number {
   return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
+/** Names nobody has, of the kind that storage may choke on: empty, too long for an index, with a terminator. */
+export const ODD_NAMES: readonly string[] = ['', '\u0000', 'tab_\u0000', 'x'.repeat(2_000), '😀'.repeat(20_000)];
+
 /** Strings of every kind of character that JSON can carry. */
 export const EVERY_KIND_OF_TEXT: readonly string[] = [
   ' ',

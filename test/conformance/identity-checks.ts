@@ -9,6 +9,7 @@ import {
   newChallenge,
   newCredential,
   nth,
+  ODD_NAMES,
   ok,
   range,
   refused,
@@ -126,14 +127,15 @@ export const IDENTITY_CHECKS: readonly EngineCheck[] = [
         refused(await world.engine.findCredential(newCredential(kind).lookup), 'not_found');
       }
       const unknown = [
-        '',
+        ...ODD_NAMES,
         'nobody',
         `tab_${'0'.repeat(20)}`,
         address.toUpperCase(),
         `${address}x`,
         address.slice(0, -1),
       ];
-      for (const wrong of unknown) refused(await world.engine.findAgent(wrong), 'not_found', wrong);
+      for (const wrong of unknown)
+        refused(await world.engine.findAgent(wrong), 'not_found', JSON.stringify(wrong.slice(0, 50)));
     },
   },
   {

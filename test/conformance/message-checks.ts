@@ -6,6 +6,7 @@ import {
   type EngineCheck,
   EVERY_KIND_OF_TEXT,
   nth,
+  ODD_NAMES,
   ok,
   range,
   refused,
@@ -110,8 +111,13 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     name: 'a message to an unknown recipient is refused',
     async run(world) {
       const from = await world.agent();
-      const unknown = ['', 'nobody', `tab_${'0'.repeat(20)}`, from.toUpperCase(), `${from} `, from.slice(4)];
-      for (const to of unknown) refused(await world.engine.sendMessage({ from, to, content: 'x' }), 'not_found', to);
+      const unknown = [...ODD_NAMES, 'nobody', `tab_${'0'.repeat(20)}`, from.toUpperCase(), `${from} `, from.slice(4)];
+      for (const to of unknown)
+        refused(
+          await world.engine.sendMessage({ from, to, content: 'x' }),
+          'not_found',
+          JSON.stringify(to.slice(0, 50)),
+        );
       assert.deepEqual(await world.drainContents(from), []);
     },
   },

@@ -4,7 +4,7 @@ import { shardedRig } from './sharded-rig.js';
 
 for (const shards of [1, 3]) {
   describeEngine(`sharded, ${shards} shard(s)`, (limits) => shardedRig(shards, limits), {
-    histories: 60,
+    histories: 30,
     operations: 60,
   });
 }

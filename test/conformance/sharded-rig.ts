@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Engine, EngineReply } from '../../src/contract/engine.js';
 import type { KernelEvent } from '../../src/contract/events.js';
+import { DeathWatch } from '../../src/death-watch.js';
 import { createLogger } from '../../src/log.js';
 import type { EngineSettings } from '../../src/shards/settings.js';
 import { openShardedEngine, type ShardedEngine } from '../../src/shards/sharded-engine.js';
@@ -33,7 +34,8 @@ export function openSharded({ dataDir, shards, limits }: ShardedPlace): Promise<
   const onFatal = (error: Error): never => {
     throw error;
   };
-  return openShardedEngine({ dataDir, shards, settings, logger: createLogger('conformance', 'error'), onFatal });
+  const logger = createLogger('conformance', 'error');
+  return openShardedEngine({ dataDir, shards, settings, logger, deaths: new DeathWatch(logger, onFatal), onFatal });
 }
 
 /** Opens in this process. */

@@ -65,8 +65,8 @@ export class PipelineGate implements Gate {
 }
 
 /**
- * The final string after all operations, in order. Sizes may grow up to sevenfold in total per `hex_encode` and
- * `base64_encode` pair; the caller bounds the input.
+ * The final string after all operations, in order. `hex_encode` doubles a text's bytes, `base64_encode` adds a third; the
+ * caller bounds how often.
  * @throws PipelineError for an unknown operation, and for `base64_decode` of what is not base64 of UTF-8.
  */
 export function applyPipeline(seed: string, operations: readonly PipelineOperation[]): string {

@@ -1,0 +1,310 @@
+/**
+ * A disk in memory, under the event log, that fails the way disks do and processes can't be made to: it forgets what
+ * was not synced when power is lost, tears the last write, flips bits, runs out of room, and answers calls with errors.
+ * Owns:  the bytes of all files, in two states: live (what a running process reads) and durable (what power loss leaves).
+ * Never: decides by itself that something fails; every fault is asked for by a test.
+ *
+ * What it holds the log to: a failed sync is not repeated, and a closed file is not used. Violations are in `misuses`.
+ */
+import { dirname, relative } from 'node:path';
+import type { Disk, LogFile } from '../../src/shards/disk.js';
+
+export type DiskCall = 'open' | 'write' | 'sync' | 'truncate' | 'read' | 'syncDirectory';
+export type DiskErrorCode = 'EIO' | 'ENOSPC' | 'EDQUOT';
+
+/** A change of a file that no sync has made durable yet. */
+type Change =
+  | { readonly kind: 'write'; readonly positionBytes: number; readonly bytes: Buffer }
+  | { readonly kind: 'truncate'; readonly sizeBytes: number };
+
+interface StoredFile {
+  live: Buffer;
+  durable: Buffer;
+  unsynced: Change[];
+  /** The directory has been synced since the file was made. */
+  nameIsDurable: boolean;
+  syncFailed: boolean;
+}
+
+interface HeldSync {
+  finish(): void;
+  fail(code: DiskErrorCode): void;
+}
+
+interface PlannedFault {
+  readonly call: DiskCall;
+  /** Calls of this kind that still succeed. */
+  callsLeft: number;
+  readonly code: DiskErrorCode;
+}
+
+export class DiskError extends Error {
+  constructor(
+    readonly code: string,
+    call: string,
+    path: string,
+  ) {
+    super(`${code}: simulated, ${call} '${path}'`);
+    this.name = 'DiskError';
+  }
+}
+
+export class FaultyDisk implements Disk {
+  readonly files = new Map<string, StoredFile>();
+  /** What the log must never do. */
+  readonly misuses: string[] = [];
+  /** How often each call was made. */
+  readonly calls: Record<DiskCall, number> = { open: 0, write: 0, sync: 0, truncate: 0, read: 0, syncDirectory: 0 };
+  /** All files together may hold this many live bytes; a write takes what fits, then fails with ENOSPC. */
+  roomBytes = Number.POSITIVE_INFINITY;
+  /** Called before each call; may throw, or end the power, in its name. */
+  beforeCall: ((call: DiskCall, path: string) => void) | null = null;
+  /** A write takes at most this many bytes at once. */
+  maxWriteBytes = Number.POSITIVE_INFINITY;
+  /** Rises with every power loss; handles of an earlier life are dead. */
+  life = 0;
+  private readonly faults: PlannedFault[] = [];
+  private holding = false;
+  private held: HeldSync[] = [];
+
+  /** The call of this kind after `skip` more fails with `code`, once. */
+  failNext(call: DiskCall, code: DiskErrorCode, skip = 0): void {
+    this.faults.push({ call, callsLeft: skip, code });
+  }
+
+  /** From now on a sync waits for `finishSync` or `failSync`. */
+  holdSyncs(): void {
+    this.holding = true;
+  }
+
+  get heldSyncs(): number {
+    return this.held.length;
+  }
+
+  /** Lets the oldest held sync succeed. */
+  finishSync(): void {
+    const sync = this.held.shift();
+    if (sync === undefined) throw new Error('no sync is held');
+    sync.finish();
+  }
+
+  failSync(code: DiskErrorCode = 'EIO'): void {
+    const sync = this.held.shift();
+    if (sync === undefined) throw new Error('no sync is held');
+    sync.fail(code);
+  }
+
+  /** Lets all held syncs succeed, and all later ones at once. */
+  stopHolding(): void {
+    this.holding = false;
+    while (this.held.length > 0) this.finishSync();
+  }
+
+  /**
+   * The power goes, and comes back. Of each file's unsynced changes the first so many survive, as `choose` says: it is
+   * asked for a number in 0..n. The last surviving write is torn where `choose` says. Files without a synced name go.
+   */
+  powerLoss(choose: (most: number) => number): void {
+    this.life += 1;
+    const held = this.held;
+    this.held = [];
+    for (const sync of held) sync.fail('EIO');
+    for (const [path, file] of this.files) {
+      if (!file.nameIsDurable) {
+        this.files.delete(path);
+        continue;
+      }
+      const survivors = file.unsynced.slice(0, choose(file.unsynced.length));
+      let content = file.durable;
+      survivors.forEach((change, index) => {
+        const isTorn = index === survivors.length - 1 && change.kind === 'write';
+        content = apply(
+          content,
+          isTorn ? { ...change, bytes: head(change.bytes, choose(change.bytes.length)) } : change,
+        );
+      });
+      file.live = content;
+      file.durable = content;
+      file.unsynced = [];
+      file.syncFailed = false;
+    }
+  }
+
+  /** Turns one bit over, on the platter. */
+  flipBit(path: string, offsetBytes: number, bit: number): void {
+    this.overwrite(path, (bytes) => {
+      bytes[offsetBytes] = (bytes[offsetBytes] as number) ^ (1 << bit);
+      return bytes;
+    });
+  }
+
+  /** Replaces a file's content, live and durable. */
+  overwrite(path: string, change: (bytes: Buffer) => Buffer): void {
+    const file = this.file(path);
+    file.live = change(Buffer.from(file.live));
+    file.durable = file.live;
+    file.unsynced = [];
+  }
+
+  live(path: string): Buffer {
+    return this.file(path).live;
+  }
+
+  durable(path: string): Buffer {
+    return this.file(path).durable;
+  }
+
+  /** Paths of all files, in order. */
+  get paths(): string[] {
+    return [...this.files.keys()].sort();
+  }
+
+  /** Another disk with the same files, as a running process sees them: all of it durable. */
+  copy(): FaultyDisk {
+    const copy = new FaultyDisk();
+    for (const [path, { live }] of this.files) {
+      copy.files.set(path, { live, durable: live, unsynced: [], nameIsDurable: true, syncFailed: false });
+    }
+    return copy;
+  }
+
+  openFile(path: string): LogFile {
+    this.count('open', path);
+    let file = this.files.get(path);
+    if (file === undefined) {
+      const empty = Buffer.alloc(0);
+      file = { live: empty, durable: empty, unsynced: [], nameIsDurable: false, syncFailed: false };
+      this.files.set(path, file);
+    }
+    return new FaultyFile(this, path, file);
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    this.count('syncDirectory', path);
+    for (const [name, file] of this.files) if (dirname(name) === path) file.nameIsDurable = true;
+  }
+
+  list(path: string): string[] {
+    return this.paths.filter((name) => dirname(name) === path).map((name) => relative(path, name));
+  }
+
+  /** Bytes that still fit. */
+  freeBytes(): number {
+    let used = 0;
+    for (const { live } of this.files.values()) used += live.length;
+    return Math.max(0, this.roomBytes - used);
+  }
+
+  /** Counts a call, and fails it if it is its turn. */
+  count(call: DiskCall, path: string): void {
+    this.calls[call] += 1;
+    this.beforeCall?.(call, path);
+    const fault = this.faults.find((each) => each.call === call);
+    if (fault === undefined) return;
+    if (fault.callsLeft > 0) {
+      fault.callsLeft -= 1;
+      return;
+    }
+    this.faults.splice(this.faults.indexOf(fault), 1);
+    throw new DiskError(fault.code, call, path);
+  }
+
+  /** Settles when a sync may end. Never in the same turn, as on a real disk. */
+  syncTurn(path: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const sync: HeldSync = {
+        finish: () => setImmediate(resolve),
+        fail: (code) => setImmediate(() => reject(new DiskError(code, 'sync', path))),
+      };
+      if (this.holding) this.held.push(sync);
+      else sync.finish();
+    });
+  }
+
+  private file(path: string): StoredFile {
+    const file = this.files.get(path);
+    if (file === undefined) throw new Error(`no file ${path}; there are: ${this.paths.join(', ')}`);
+    return file;
+  }
+}
+
+class FaultyFile implements LogFile {
+  private readonly life: number;
+  private closed = false;
+
+  constructor(
+    private readonly disk: FaultyDisk,
+    private readonly path: string,
+    private readonly file: StoredFile,
+  ) {
+    this.life = disk.life;
+  }
+
+  write(bytes: Uint8Array, positionBytes: number): number {
+    this.begin('write');
+    const taken = Math.min(bytes.length, this.disk.maxWriteBytes, this.disk.freeBytes());
+    if (taken === 0 && bytes.length > 0) throw new DiskError('ENOSPC', 'write', this.path);
+    this.change({ kind: 'write', positionBytes, bytes: Buffer.from(bytes.subarray(0, taken)) });
+    return taken;
+  }
+
+  async sync(): Promise<void> {
+    if (this.file.syncFailed) this.disk.misuses.push(`sync of ${this.path} after it had failed`);
+    const { length } = this.file.unsynced;
+    try {
+      this.begin('sync');
+      await this.disk.syncTurn(this.path);
+    } catch (error) {
+      this.file.syncFailed = true;
+      throw error;
+    }
+    for (const change of this.file.unsynced.splice(0, length)) this.file.durable = apply(this.file.durable, change);
+  }
+
+  truncate(sizeBytes: number): void {
+    this.begin('truncate');
+    this.change({ kind: 'truncate', sizeBytes });
+  }
+
+  async read(positionBytes: number, bytes: number): Promise<Buffer> {
+    this.begin('read');
+    return Buffer.from(this.file.live.subarray(positionBytes, positionBytes + bytes));
+  }
+
+  async close(): Promise<void> {
+    if (this.closed) this.disk.misuses.push(`${this.path} closed twice`);
+    this.closed = true;
+  }
+
+  private change(change: Change): void {
+    this.file.live = apply(this.file.live, change);
+    this.file.unsynced.push(change);
+  }
+
+  private begin(call: DiskCall): void {
+    if (this.closed) {
+      this.disk.misuses.push(`${call} of ${this.path} after it was closed`);
+      throw new DiskError('EBADF', call, this.path);
+    }
+    if (this.life !== this.disk.life) throw new DiskError('EIO', call, this.path);
+    this.disk.count(call, this.path);
+    // The hook may have ended the power.
+    if (this.life !== this.disk.life) throw new DiskError('EIO', call, this.path);
+  }
+}
+
+function head(bytes: Buffer, length: number): Buffer {
+  return bytes.subarray(0, length);
+}
+
+/** The content after a change; gaps are zeros, as in a sparse file. */
+function apply(content: Buffer, change: Change): Buffer {
+  const sizeBytes =
+    change.kind === 'truncate'
+      ? change.sizeBytes
+      : Math.max(content.length, change.positionBytes + change.bytes.length);
+  const changed = Buffer.alloc(sizeBytes);
+  content.copy(changed, 0, 0, Math.min(content.length, sizeBytes));
+  if (change.kind === 'write') change.bytes.copy(changed, change.positionBytes);
+  return changed;
+}
