@@ -110,11 +110,7 @@ export class Rig {
   ) {}
 
   /** A server for one test, with one operator. @param solve needed unless the gate is `stub` */
-  static async start(
-    t: Cleanup,
-    options: ServerOptions,
-    solve?: (challenge: Challenge) => string,
-  ): Promise<Rig> {
+  static async start(t: Cleanup, options: ServerOptions, solve?: (challenge: Challenge) => string): Promise<Rig> {
     const server = await startServer(t, options);
     return Rig.around(server, solve);
   }

@@ -1,6 +1,6 @@
 /**
- * The README's first session, pasted: its shell blocks run in bash against a fresh server, and each answer must have the
- * form that the block of JSON below it shows.
+ * The documentation, pasted: the shell blocks of the README's first session, and of the page that goes on from it, run in
+ * bash against a fresh server, and what they print must be what the block below each shows.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -12,33 +12,34 @@ import { startServer } from '../../examples/demo/server-process.js';
 import { tempDir } from '../support/temp-dir.js';
 import { PROJECT_ROOT } from './project-root.js';
 
-const DEFAULT_URL = 'http://127.0.0.1:8080';
+const DEFAULT_KERNEL_URL = 'http://127.0.0.1:8080';
+const DEFAULT_ADMIN_URL = 'http://127.0.0.1:9090';
 const SESSION = /^## A first session\n(.*?)^## /ms;
-const BLOCK = /^```(sh|json)\n(.*?)^```$/gms;
+const BLOCK = /^```(sh|json|text)\n(.*?)^```$/gms;
 const SESSION_LIMIT_MS = 60_000;
+const MARKER = '--- next block ---';
 
+/** A shell block and what is shown below it: text exactly as printed, or JSON of the same form. */
 interface Step {
   readonly script: string;
+  readonly shownAs: 'json' | 'text';
   readonly shownLines: readonly string[];
 }
 
-/** Each shell block with the answers shown below it. */
-function sessionSteps(): Step[] {
-  const section = SESSION.exec(readFileSync(join(PROJECT_ROOT, 'README.md'), 'utf8'))?.[1];
-  assert.ok(section !== undefined, 'README.md has a section "A first session"');
+function stepsIn(text: string): Step[] {
   const steps: Step[] = [];
   let script: string | undefined;
-  for (const [, language, text = ''] of section.matchAll(BLOCK)) {
+  for (const [, language, block = ''] of text.matchAll(BLOCK)) {
     if (language === 'sh') {
-      assert.equal(script, undefined, `no answer is shown for:\n${script}`);
-      script = text;
+      assert.equal(script, undefined, `nothing is shown for:\n${script}`);
+      script = block;
     } else {
-      assert.ok(script !== undefined, `no commands before the answer:\n${text}`);
-      steps.push({ script, shownLines: text.trimEnd().split('\n') });
+      assert.ok(script !== undefined, `no commands before:\n${block}`);
+      steps.push({ script, shownAs: language === 'json' ? 'json' : 'text', shownLines: block.trimEnd().split('\n') });
       script = undefined;
     }
   }
-  assert.equal(script, undefined, `no answer is shown for:\n${script}`);
+  assert.equal(script, undefined, `nothing is shown for:\n${script}`);
   return steps;
 }
 
@@ -49,29 +50,44 @@ function formOf(value: unknown): unknown {
   return Object.entries(value).map(([name, inner]) => [name, formOf(inner)]);
 }
 
-test("the README's first session works as pasted, and its answers look as shown", async (t) => {
+function assertShown(step: Step, printed: string): void {
+  const lines = printed.trimEnd().split('\n');
+  if (step.shownAs === 'text') {
+    assert.deepEqual(lines, step.shownLines, step.script);
+    return;
+  }
+  assert.equal(lines.length, step.shownLines.length, `as many answers as shown:\n${printed}`);
+  step.shownLines.forEach((shown, index) => {
+    const answer = lines[index] ?? '';
+    assert.deepEqual(formOf(JSON.parse(answer)), formOf(JSON.parse(shown)), `shown: ${shown}\nprinted: ${answer}`);
+  });
+}
+
+test('what the documentation has the reader paste works, and prints what it shows', async (t) => {
+  const readme = SESSION.exec(readFileSync(join(PROJECT_ROOT, 'README.md'), 'utf8'))?.[1];
+  assert.ok(readme !== undefined, 'README.md has a section "A first session"');
+  const session = stepsIn(readme);
+  const differences = stepsIn(readFileSync(join(PROJECT_ROOT, 'docs/differences.md'), 'utf8'));
+  const steps = [...session, ...differences];
+  assert.ok(session.length >= 4 && differences.length >= 10, 'the steps are found');
+
   const workDir = await tempDir(t);
-  const steps = sessionSteps();
-  assert.ok(steps.length >= 4, 'the session has its four parts');
   const server = await startServer({ workDir });
   t.after(() => server.stop());
+  const pasted = steps.map((step) => step.script).join(`\necho '${MARKER}'\n`);
+  assert.ok(pasted.includes(DEFAULT_KERNEL_URL) && pasted.includes(DEFAULT_ADMIN_URL), 'default addresses are used');
+  const script = pasted.replaceAll(DEFAULT_KERNEL_URL, server.kernelUrl).replaceAll(DEFAULT_ADMIN_URL, server.adminUrl);
 
-  const marker = '--- next block ---';
-  const script = steps.map((step) => step.script).join(`\necho '${marker}'\n`);
-  assert.ok(script.includes(DEFAULT_URL), 'the session uses the default address');
-  const shell = ['-c', `set -eo pipefail\n${script.replaceAll(DEFAULT_URL, server.kernelUrl)}`];
-  const { stdout, stderr } = await promisify(execFile)('bash', shell, { cwd: workDir, timeout: SESSION_LIMIT_MS });
-  assert.equal(stderr, '');
-
-  const outputs = stdout.split(`${marker}\n`);
-  assert.equal(outputs.length, steps.length);
-  steps.forEach(({ shownLines }, index) => {
-    const answers = (outputs[index] ?? '').trimEnd().split('\n');
-    assert.equal(answers.length, shownLines.length, `as many answers as shown:\n${answers.join('\n')}`);
-    shownLines.forEach((shown, line) => {
-      assert.deepEqual(formOf(JSON.parse(answers[line] ?? '')), formOf(JSON.parse(shown)), `${shown}\n${answers[line]}`);
-    });
+  const shell = promisify(execFile)('bash', ['-c', `set -eo pipefail\n${script}`], {
+    cwd: workDir,
+    timeout: SESSION_LIMIT_MS,
   });
+  const { stdout, stderr } = await shell;
+  assert.equal(stderr, '');
+  const printed = stdout.split(`${MARKER}\n`);
+  assert.equal(printed.length, steps.length);
+  for (const [index, step] of steps.entries()) assertShown(step, printed[index] ?? '');
+
   assert.match(stdout, /"content":"hello, Bob".*"remaining":0/);
   assert.match(stdout, /"key":"plans\/picnic","value":"Sunday, by the lake"/);
   assert.match(stdout, /"keys":\["plans\/picnic"\],"next_cursor":null,"total":1/);

@@ -5,7 +5,7 @@ import type { Config } from '../../src/config/config.js';
 import { VERSION } from '../../src/contract/version.js';
 import { createLogger } from '../../src/log.js';
 import { startObserver } from '../../src/observe/observer.js';
-import { ask, LOOPBACK, testConfig } from './rig.js';
+import { ask, LOOPBACK, RawConnection, testConfig } from './rig.js';
 
 const logger = createLogger('side-listeners-test', 'fatal');
 const listenAddr = { host: LOOPBACK, port: 0 };
@@ -56,11 +56,14 @@ test('the observer refuses a taken port in one line, and frees its port when clo
   assert.equal(second.port, first.port);
 });
 
-test('the head limit holds in the observer thread too', async (t) => {
+test('the observer thread takes a head of several reads up to the same limit', async (t) => {
   const observer = await startObserver(observerConfig(300), logger);
   t.after(() => observer.close());
-  const response = await ask(t, observer.port, `GET /observe/health ${HOST}X-Filler: ${'a'.repeat(15_000)}\r\n\r\n`);
-  assert.equal(response.status, 200);
+  const slow = await RawConnection.open(t, observer.port);
+  slow.send(`GET /observe/health ${HOST}X-Filler: ${'a'.repeat(7_500)}`);
+  // An answer on another connection shows that the first half has been read.
+  assert.equal((await ask(t, observer.port, `GET /observe/health ${HOST}\r\n`)).status, 200);
+  assert.equal((await slow.send(`${'a'.repeat(7_500)}\r\n\r\n`).response()).status, 200);
 });
 
 function adminConfig(key: string | null): Config {

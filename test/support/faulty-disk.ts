@@ -64,6 +64,7 @@ export class FaultyDisk implements Disk {
   /** Rises with every power loss; handles of an earlier life are dead. */
   life = 0;
   private readonly faults: PlannedFault[] = [];
+  private isOff = false;
   private holding = false;
   private held: HeldSync[] = [];
 
@@ -101,11 +102,12 @@ export class FaultyDisk implements Disk {
   }
 
   /**
-   * The power goes, and comes back. Of each file's unsynced changes the first so many survive, as `choose` says: it is
+   * The power goes; every call fails until `powerOn`. Of each file's unsynced changes the first so many survive, as `choose` says: it is
    * asked for a number in 0..n. The last surviving write is torn where `choose` says. Files without a synced name go.
    */
   powerLoss(choose: (most: number) => number): void {
     this.life += 1;
+    this.isOff = true;
     const held = this.held;
     this.held = [];
     for (const sync of held) sync.fail('EIO');
@@ -128,6 +130,10 @@ export class FaultyDisk implements Disk {
       file.unsynced = [];
       file.syncFailed = false;
     }
+  }
+
+  powerOn(): void {
+    this.isOff = false;
   }
 
   /** Turns one bit over, on the platter. */
@@ -199,6 +205,7 @@ export class FaultyDisk implements Disk {
   count(call: DiskCall, path: string): void {
     this.calls[call] += 1;
     this.beforeCall?.(call, path);
+    if (this.isOff) throw new DiskError('EIO', call, path);
     const fault = this.faults.find((each) => each.call === call);
     if (fault === undefined) return;
     if (fault.callsLeft > 0) {

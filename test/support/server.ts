@@ -99,7 +99,15 @@ export class TestServer {
     const configFile = join(this.directory, 'tabulum.yaml');
     await writeFile(configFile, JSON.stringify(this.options.config ?? {}, null, 2)); // JSON is YAML
     const startedMs = performance.now();
-    const args = ['serve', '--config', configFile, '--data-dir', this.dataDir, ...anyPorts(), ...(this.options.args ?? [])];
+    const args = [
+      'serve',
+      '--config',
+      configFile,
+      '--data-dir',
+      this.dataDir,
+      ...anyPorts(),
+      ...(this.options.args ?? []),
+    ];
     const child = spawnServer(args, this.options.env);
     this.child = child;
     this.banner = [];
@@ -186,7 +194,9 @@ export class TestServer {
   async metric(name: string): Promise<number> {
     const response = await fetch(`http://127.0.0.1:${this.adminPort}/metrics`);
     assert.equal(response.status, 200);
-    const lines = (await response.text()).split('\n').filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
+    const lines = (await response.text())
+      .split('\n')
+      .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`));
     assert.ok(lines.length > 0, `there is no metric ${name}`);
     return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0);
   }
@@ -223,7 +233,10 @@ export interface CommandResult {
 }
 
 /** Runs the server's command line to its end; one that does not end is killed and fails the test. */
-export async function runCommand(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<CommandResult> {
+export async function runCommand(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<CommandResult> {
   const child = spawnServer(args, env);
   const { stdout, stderr } = child;
   assert.ok(stdout !== null && stderr !== null);

@@ -1,0 +1,66 @@
+/** The whole kernel API, checked over HTTP on servers of one topology. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { ServerOptions } from '../support/server.js';
+import { authenticationChecks } from './checks/authentication.js';
+import { eventChecks } from './checks/events.js';
+import { gateChecks } from './checks/gates.js';
+import { limitChecks } from './checks/limits.js';
+import { listingChecks } from './checks/listings.js';
+import { messageChecks } from './checks/messages.js';
+import { proxyChecks } from './checks/proxies.js';
+import { registrationChecks } from './checks/registration.js';
+import { routingChecks } from './checks/routing.js';
+import { REJECTING_QUEUES, rejectingQueueChecks, SMALL_STORE, smallStoreChecks } from './checks/small-stores.js';
+import { stateChecks } from './checks/state.js';
+import { Rig } from './rig.js';
+import { solvePipeline } from './solve-pipeline.js';
+import { FAST, type Topology, topologySettings } from './topologies.js';
+
+type RigOptions = ServerOptions & { readonly solves?: 'pipeline' };
+
+/** One server for all checks of a `describe`; whatever it handed out is searched for in its logs at the end. */
+function onServer(name: string, options: RigOptions, checks: (rig: () => Rig) => void): void {
+  describe(name, () => {
+    let shared: Rig | undefined;
+    const rig = (): Rig => {
+      assert.ok(shared !== undefined, 'the server did not start');
+      return shared;
+    };
+    before(async () => {
+      shared = await Rig.launch(options, options.solves === 'pipeline' ? solvePipeline : undefined);
+    });
+    after(() => shared?.dispose());
+    checks(rig);
+    test('no token or secret handed out so far stands in any log; nothing went wrong inside; it stops with code 0', async () => {
+      await rig().server.assertNoSecretLogged();
+      const troubles = rig()
+        .server.stderr()
+        .filter((line) => /"level":(?:50|60)/.test(line) || !line.startsWith('{'));
+      assert.deepEqual(troubles, []);
+      rig().client.close();
+      await rig().server.stop();
+    });
+  });
+}
+
+export function kernelSuite(topology: Topology): void {
+  const shape = topologySettings(topology);
+  describe(`kernel API on ${topology.name}`, () => {
+    const fast = { ...FAST, ...shape, webhook: { allow_networks: ['127.0.0.0/8'] }, log: { level: 'trace' } };
+    onServer('with plentiful limits', { config: fast }, (rig) => {
+      describe('routing', () => routingChecks(rig));
+      describe('authentication', () => authenticationChecks(rig));
+      describe('registration', () => registrationChecks(rig));
+      describe('messages', () => messageChecks(rig));
+      describe('state', () => stateChecks(rig));
+      describe('listings', () => listingChecks(rig));
+      describe('events', () => eventChecks(rig));
+    });
+    onServer('with the default limits, bcrypt and pipeline', { config: shape, solves: 'pipeline' }, limitChecks);
+    onServer('with a small store', { config: { ...FAST, ...shape, ...SMALL_STORE } }, smallStoreChecks);
+    onServer('with queues that refuse', { config: { ...FAST, ...shape, ...REJECTING_QUEUES } }, rejectingQueueChecks);
+    describe('behind a trusted proxy', () => proxyChecks(topology));
+    describe('gates', () => gateChecks(topology));
+  });
+}

@@ -1,0 +1,4 @@
+import { kernelSuite } from './kernel-suite.js';
+import { THREE_SHARDS } from './topologies.js';
+
+kernelSuite(THREE_SHARDS);

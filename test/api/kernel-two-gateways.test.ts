@@ -1,0 +1,4 @@
+import { kernelSuite } from './kernel-suite.js';
+import { TWO_GATEWAYS } from './topologies.js';
+
+kernelSuite(TWO_GATEWAYS);
