@@ -84,7 +84,7 @@ class ServerParts {
   private readonly hasher: BcryptPool;
   private readonly limiterMemory = createLimiterMemory();
   private readonly hmacServerKey: Buffer;
-  private stopping = false;
+  private stopping: Promise<void> | null = null;
 
   constructor(
     private readonly config: Config,
@@ -140,9 +140,13 @@ class ServerParts {
     for (let number = 1; number < gateways; number++) await this.startGatewayThread(number);
   }
 
-  async stop(): Promise<void> {
-    if (this.stopping) return;
-    this.stopping = true;
+  /** However often it is asked to, the server stops once; everybody waits for the same end. */
+  stop(): Promise<void> {
+    this.stopping ??= this.end();
+    return this.stopping;
+  }
+
+  private async end(): Promise<void> {
     const threads = [...this.threads];
     const drained = Promise.all([this.gateway?.drain(), ...threads.map((thread) => thread.drain())]);
     if (!(await withinMs(drained, DRAIN_LIMIT_MS))) {
@@ -172,7 +176,7 @@ class ServerParts {
       [engine.control, port2],
       (error) => {
         this.threads.delete(thread);
-        if (this.stopping || !this.deaths.record(`gateway-${number}`, error)) return;
+        if (this.stopping !== null || !this.deaths.record(`gateway-${number}`, error)) return;
         this.startGatewayThread(number).catch(this.onFatal);
       },
     );
@@ -186,7 +190,7 @@ class ServerParts {
   }
 
   private readiness(): { ready: boolean; reason?: string } {
-    if (this.stopping) return { ready: false, reason: 'the server is stopping' };
+    if (this.stopping !== null) return { ready: false, reason: 'the server is stopping' };
     if (this.gateway === null) return { ready: false, reason: 'the server is starting' };
     if (!this.shards.isReady) return { ready: false, reason: 'a shard is being reopened' };
     return { ready: true };

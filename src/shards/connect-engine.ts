@@ -6,7 +6,6 @@ import type {
   Capacity,
   Credential,
   Engine,
-  EngineRefusal,
   EngineReply,
   KeyPage,
   MessageReceipt,
@@ -23,7 +22,7 @@ import { decodeCursor, encodeCursor } from './cursors.js';
 import { mergePages } from './merge-pages.js';
 import { toByteString } from './overlay-table.js';
 import { shardOf } from './routing.js';
-import { ShardClient, type WireReply } from './shard-client.js';
+import { ShardClient } from './shard-client.js';
 import { SharedCounters } from './shared-counters.js';
 import { orderKeyTimeMs } from './store-keys.js';
 import { OPS } from './wire.js';
@@ -86,38 +85,32 @@ export class ConnectedEngine implements Engine {
     for (const client of this.clients) client.disconnect();
   }
 
-  async createOperator(operator: NewOperator): Promise<EngineReply<{ readonly operatorId: string }>> {
+  createOperator(operator: NewOperator): Promise<EngineReply<{ readonly operatorId: string }>> {
     const { lookup } = operator.credential;
     const operatorId = this.nameBeside(lookup, randomUUID);
-    const reply = await this.owner(lookup).call(OPS.createOperator, operatorId, operator, null);
-    return reply.code === null ? { ok: true, value: { operatorId } } : refusal(reply);
+    return this.owner(lookup).call(OPS.createOperator, operator, operatorId, null, toOperator);
   }
 
-  async registerAgent(agent: NewAgent): Promise<EngineReply<AgentSummary>> {
+  registerAgent(agent: NewAgent): Promise<EngineReply<AgentSummary>> {
     const { lookup } = agent.credential;
     const address = this.nameBeside(lookup, newAddress);
-    const reply = await this.owner(lookup).call(OPS.registerAgent, address, agent, null);
-    return reply.code === null ? { ok: true, value: { address, registeredAtMs: reply.x as number } } : refusal(reply);
+    return this.owner(lookup).call(OPS.registerAgent, agent, address, null, toAgent);
   }
 
-  async findCredential(lookup: string): Promise<EngineReply<Credential>> {
-    const reply = await this.owner(lookup).call(OPS.findCredential, lookup, null, null);
-    return reply.code === null ? { ok: true, value: reply.x as Credential } : refusal(reply);
+  findCredential(lookup: string): Promise<EngineReply<Credential>> {
+    return this.owner(lookup).call(OPS.findCredential, null, lookup, null, toCredential);
   }
 
-  async storeChallenge(challenge: StoredChallenge): Promise<EngineReply<null>> {
-    const reply = await this.owner(challenge.challengeId).call(OPS.storeChallenge, challenge, null, null);
-    return reply.code === null ? { ok: true, value: null } : refusal(reply);
+  storeChallenge(challenge: StoredChallenge): Promise<EngineReply<null>> {
+    return this.owner(challenge.challengeId).call(OPS.storeChallenge, null, challenge, null, toNull);
   }
 
-  async takeChallenge(challengeId: string): Promise<EngineReply<StoredChallenge>> {
-    const reply = await this.owner(challengeId).call(OPS.takeChallenge, challengeId, null, null);
-    return reply.code === null ? { ok: true, value: reply.x as StoredChallenge } : refusal(reply);
+  takeChallenge(challengeId: string): Promise<EngineReply<StoredChallenge>> {
+    return this.owner(challengeId).call(OPS.takeChallenge, null, challengeId, null, toChallenge);
   }
 
-  async findAgent(address: string): Promise<EngineReply<AgentSummary>> {
-    const reply = await this.owner(address).call(OPS.findAgent, address, null, null);
-    return reply.code === null ? { ok: true, value: { address, registeredAtMs: reply.x as number } } : refusal(reply);
+  findAgent(address: string): Promise<EngineReply<AgentSummary>> {
+    return this.owner(address).call(OPS.findAgent, null, address, null, toAgent);
   }
 
   async listAgents(reader: string, page: PageRequest): Promise<EngineReply<AgentPage>> {
@@ -125,56 +118,35 @@ export class ConnectedEngine implements Engine {
     if (cursor === undefined) return { ok: false, code: 'bad_request' };
     const owner = this.owner(reader);
     // One more than asked for tells whether there is a next page.
-    const replies = await Promise.all(
-      this.clients.map((client) =>
-        client.call(OPS.listAgents, client === owner ? reader : null, cursor, page.limit + 1),
-      ),
+    const parts = await this.ofEveryShard((client) =>
+      client.call(OPS.listAgents, client === owner ? reader : null, cursor, page.limit + 1, toOrderedAgents),
     );
-    const refused = replies.find((reply) => reply.code !== null);
-    if (refused !== undefined) return refusal(refused);
-    const { items, isLast } = mergePages(
-      replies.map((reply) => agentsOf(reply.x as string[])),
-      (agent) => agent.order,
-      page.limit,
-    );
+    if (!parts.ok) return parts;
+    const { items, isLast } = mergePages(parts.value, orderOf, page.limit);
     const agents = items.map(({ order, address }) => ({ address, registeredAtMs: orderKeyTimeMs(order) }));
     const last = items.at(-1);
     const nextCursor = isLast || last === undefined ? null : encodeCursor('agents', last.order);
     return { ok: true, value: { agents, nextCursor, total: this.counters.total('agents') } };
   }
 
-  async sendMessage({ from, to, content }: NewMessage): Promise<EngineReply<MessageReceipt>> {
-    const reply = await this.owner(to).call(OPS.sendMessage, from, to, content);
-    if (reply.code !== null) return refusal(reply);
-    return { ok: true, value: { messageId: reply.x as string, sentAtMs: reply.y as number } };
+  sendMessage({ from, to, content }: NewMessage): Promise<EngineReply<MessageReceipt>> {
+    return this.owner(to).call(OPS.sendMessage, from, to, content, toReceipt);
   }
 
-  async receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>> {
-    const reply = await this.owner(agent).call(OPS.receiveMessages, agent, limit, null);
-    if (reply.code !== null) return refusal(reply);
-    return { ok: true, value: { messages: messagesOf(reply.x as unknown[]), remaining: reply.y as number } };
+  receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>> {
+    return this.owner(agent).call(OPS.receiveMessages, agent, limit, null, toReceived);
   }
 
-  async readState(reader: string, key: string): Promise<EngineReply<StateEntry>> {
-    const reply = await this.owner(key).call(OPS.readState, reader, key, null);
-    if (reply.code !== null) return refusal(reply);
-    const entry = {
-      key,
-      value: reply.x as string,
-      lastModifiedBy: reply.y as string,
-      lastModifiedAtMs: reply.z as number,
-    };
-    return { ok: true, value: entry };
+  readState(reader: string, key: string): Promise<EngineReply<StateEntry>> {
+    return this.owner(key).call(OPS.readState, reader, key, null, toEntry);
   }
 
-  async writeState(writer: string, key: string, value: string): Promise<EngineReply<{ readonly writtenAtMs: number }>> {
-    const reply = await this.owner(key).call(OPS.writeState, writer, key, value);
-    return reply.code === null ? { ok: true, value: { writtenAtMs: reply.x as number } } : refusal(reply);
+  writeState(writer: string, key: string, value: string): Promise<EngineReply<{ readonly writtenAtMs: number }>> {
+    return this.owner(key).call(OPS.writeState, writer, key, value, toWritten);
   }
 
-  async deleteState(deleter: string, key: string): Promise<EngineReply<{ readonly deletedAtMs: number }>> {
-    const reply = await this.owner(key).call(OPS.deleteState, deleter, key, null);
-    return reply.code === null ? { ok: true, value: { deletedAtMs: reply.x as number } } : refusal(reply);
+  deleteState(deleter: string, key: string): Promise<EngineReply<{ readonly deletedAtMs: number }>> {
+    return this.owner(key).call(OPS.deleteState, deleter, key, null, toDeleted);
   }
 
   async listKeys(prefix: string, page: PageRequest): Promise<EngineReply<KeyPage>> {
@@ -182,19 +154,16 @@ export class ConnectedEngine implements Engine {
     const rest = page.cursor === null ? null : decodeCursor('keys', page.cursor);
     if (rest === undefined) return { ok: false, code: 'bad_request' };
     const after = rest === null ? null : prefix + rest;
-    const replies = await Promise.all(
-      this.clients.map((client) => client.call(OPS.listKeys, prefix, after, page.limit + 1)),
-    );
-    const refused = replies.find((reply) => reply.code !== null);
-    if (refused !== undefined) return refusal(refused);
+    const parts = await this.ofEveryShard((client) => client.call(OPS.listKeys, prefix, after, page.limit + 1, toKeys));
+    if (!parts.ok) return parts;
     const { items, isLast } = mergePages(
-      replies.map((reply) => reply.x as string[]),
+      parts.value.map((part) => part.keys),
       toByteString,
       page.limit,
     );
     const last = items.at(-1);
     const nextCursor = isLast || last === undefined ? null : encodeCursor('keys', last.slice(prefix.length));
-    const total = replies.reduce((sum, reply) => sum + (reply.y as number), 0);
+    const total = parts.value.reduce((sum, part) => sum + part.total, 0);
     return { ok: true, value: { keys: items, nextCursor, total } };
   }
 
@@ -202,6 +171,17 @@ export class ConnectedEngine implements Engine {
     const usedBytes = this.counters.total('stateBytes');
     const keyCount = this.counters.total('keys');
     return { ok: true, value: { usedBytes, totalBytes: this.totalStateBytes, keyCount } };
+  }
+
+  /** Every shard's part, in shard order; the first refusal if any shard refuses. */
+  private async ofEveryShard<T>(ask: (client: ShardClient) => Promise<EngineReply<T>>): Promise<EngineReply<T[]>> {
+    const replies = await Promise.all(this.clients.map(ask));
+    const parts: T[] = [];
+    for (const reply of replies) {
+      if (!reply.ok) return reply;
+      parts.push(reply.value);
+    }
+    return { ok: true, value: parts };
   }
 
   private owner(name: string): ShardClient {
@@ -225,17 +205,66 @@ function newAddress(): string {
   return address;
 }
 
-function refusal(reply: WireReply): EngineRefusal {
-  return { ok: false, code: reply.code ?? 'internal_error' };
+// What the parts of each answer mean; `key` is the operation's second argument.
+
+function toOperator(_x: unknown, _y: unknown, _z: unknown, key: unknown): { readonly operatorId: string } {
+  return { operatorId: key as string };
 }
 
-function agentsOf(flat: readonly string[]): { order: string; address: string }[] {
-  const agents: { order: string; address: string }[] = [];
+function toAgent(x: unknown, _y: unknown, _z: unknown, key: unknown): AgentSummary {
+  return { address: key as string, registeredAtMs: x as number };
+}
+
+function toCredential(x: unknown): Credential {
+  return x as Credential;
+}
+
+function toNull(): null {
+  return null;
+}
+
+function toChallenge(x: unknown): StoredChallenge {
+  return x as StoredChallenge;
+}
+
+function toReceipt(x: unknown, y: unknown): MessageReceipt {
+  return { messageId: x as string, sentAtMs: y as number };
+}
+
+function toEntry(x: unknown, y: unknown, z: unknown, key: unknown): StateEntry {
+  return { key: key as string, value: x as string, lastModifiedBy: y as string, lastModifiedAtMs: z as number };
+}
+
+function toWritten(x: unknown): { readonly writtenAtMs: number } {
+  return { writtenAtMs: x as number };
+}
+
+function toDeleted(x: unknown): { readonly deletedAtMs: number } {
+  return { deletedAtMs: x as number };
+}
+
+function toKeys(x: unknown, y: unknown): { readonly keys: readonly string[]; readonly total: number } {
+  return { keys: x as string[], total: y as number };
+}
+
+interface OrderedAgent {
+  readonly order: string;
+  readonly address: string;
+}
+
+function orderOf(agent: OrderedAgent): string {
+  return agent.order;
+}
+
+function toOrderedAgents(x: unknown): OrderedAgent[] {
+  const flat = x as readonly string[];
+  const agents: OrderedAgent[] = [];
   for (let i = 0; i < flat.length; i += 2) agents.push({ order: flat[i] as string, address: flat[i + 1] as string });
   return agents;
 }
 
-function messagesOf(flat: readonly unknown[]): ReceivedMessage[] {
+function toReceived(x: unknown, y: unknown): ReceivedBatch {
+  const flat = x as readonly unknown[];
   const messages: ReceivedMessage[] = [];
   for (let i = 0; i < flat.length; i += 5) {
     messages.push({
@@ -246,5 +275,5 @@ function messagesOf(flat: readonly unknown[]): ReceivedMessage[] {
       sentAtMs: flat[i + 4] as number,
     });
   }
-  return messages;
+  return { messages, remaining: y as number };
 }

@@ -28,6 +28,20 @@ const TRAILER_BYTES = CRC_FIELD.length + 8 + 2;
 /** The fields of a line between `ts` and `crc`, as JSON text. Made when an operation is staged, before `seq` is known. */
 export type EventBody = string;
 
+/** Put together by hand, like the two below: they are most of what is logged, and this is half the cost. */
+export function stateReadBody(reader: string, key: string, found: boolean): EventBody {
+  return `"type":"state_read","agent":"${reader}","data":{"key":${JSON.stringify(key)},"read_by":"${reader}","found":${found}}`;
+}
+
+export function stateWrittenBody(writer: string, key: string, value: string, valueBytes: number): EventBody {
+  return `"type":"state_written","agent":"${writer}","data":{"key":${JSON.stringify(key)},"value":${JSON.stringify(value)},"value_length":${valueBytes},"written_by":"${writer}"}`;
+}
+
+/** Addresses and ids are ours and need no escaping; the recipient is known to exist. */
+export function messageSentBody(messageId: string, from: string, to: string, content: string): EventBody {
+  return `"type":"message_sent","agent":"${from}","data":{"message_id":"${messageId}","from":"${from}","to":"${to}","content":${JSON.stringify(content)},"content_length":${Buffer.byteLength(content)}}`;
+}
+
 export function eventBody<Type extends EventType>(type: Type, agent: string | null, data: EventData[Type]): EventBody {
   return agent === null
     ? `"type":"${type}","data":${JSON.stringify(data)}`
@@ -37,7 +51,14 @@ export function eventBody<Type extends EventType>(type: Type, agent: string | nu
 /** The whole line with its newline. About a microsecond for a line of 300 bytes. */
 export function encodeLine(seq: number, ts: string, body: EventBody, more: boolean): string {
   const checked = `{"seq":${seq},"ts":"${ts}",${body}${more ? ',"more":true' : ''}`;
-  return `${checked}${CRC_FIELD}${crc32(checked).toString(16).padStart(8, '0')}"}\n`;
+  return `${checked}${CRC_FIELD}${hex32(crc32(checked))}"}\n`;
+}
+
+/** Two digits for each byte: numbers above 2^31 are not small integers, and `toString(16)` takes a microsecond for them. */
+const HEX_BYTES = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
+
+function hex32(value: number): string {
+  return `${HEX_BYTES[value >>> 24]}${HEX_BYTES[(value >>> 16) & 255]}${HEX_BYTES[(value >>> 8) & 255]}${HEX_BYTES[value & 255]}`;
 }
 
 /** The event of one line (without its newline), or null when the line is damaged. */

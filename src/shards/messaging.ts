@@ -4,7 +4,7 @@ import type { ApiErrorCode } from '../contract/errors.js';
 import type { KernelEvent } from '../contract/events.js';
 import type { Logger } from '../log.js';
 import type { GroupCommit } from './group-commit.js';
-import { type EventBody, eventBody } from './log-line.js';
+import { type EventBody, eventBody, messageSentBody } from './log-line.js';
 import type { LineReader } from './log-reader.js';
 import { MessageQueue, type QueuedMessage } from './message-queue.js';
 import type { Operation } from './operations.js';
@@ -69,14 +69,7 @@ export class Messaging {
     if (full && this.settings.overflow === 'reject') return reply.refuse('store_full');
 
     const message = { messageId: randomUUID(), from, to, content, sentAtMs: 0 };
-    const contentLength = Buffer.byteLength(content);
-    const body = eventBody('message_sent', from, {
-      message_id: message.messageId,
-      from,
-      to,
-      content,
-      content_length: contentLength,
-    });
+    const body = messageSentBody(message.messageId, from, to, content);
     const reservedBytes = Buffer.byteLength(body) + LINE_FRAME_BYTES;
     if (!this.counters.reserve(this.shard, 'queuedBytes', reservedBytes, this.settings.maxQueuedBytes)) {
       return reply.refuse('store_full');

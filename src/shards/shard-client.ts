@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { EngineRefusal, EngineReply } from '../contract/engine.js';
 import type { ApiErrorCode } from '../contract/errors.js';
 import { type Op, Outbox, STRIDE, type WireBatch } from './wire.js';
 
@@ -11,22 +12,24 @@ import { type Op, Outbox, STRIDE, type WireBatch } from './wire.js';
 /** Requests one gateway may have in flight at one shard; past it, `unavailable`. */
 export const MAX_IN_FLIGHT_PER_SHARD = 16_384;
 
-/** An answer as it came over: `code` is null when the operation was done. */
-export interface WireReply {
-  readonly code: ApiErrorCode | null;
-  readonly x: unknown;
-  readonly y: unknown;
-  readonly z: unknown;
-}
+/** What the parts of an answer mean. One function for each operation, never a closure: it runs for every request. */
+export type Decode<T> = (x: unknown, y: unknown, z: unknown, key: unknown) => T;
 
-const UNAVAILABLE: WireReply = { code: 'unavailable', x: null, y: null, z: null };
+const UNAVAILABLE: EngineRefusal = { ok: false, code: 'unavailable' };
+
+interface InFlight {
+  readonly resolve: (reply: EngineReply<never>) => void;
+  readonly decode: Decode<unknown>;
+  /** The operation's second argument, which some answers repeat. */
+  readonly key: unknown;
+}
 
 export class ShardClient {
   private outbox: Outbox | null = null;
   private port: MessagePort | null = null;
   private flushScheduled = false;
-  /** Resolvers by request id; free ids are used again. */
-  private readonly resolvers: (((reply: WireReply) => void) | null)[] = [];
+  /** By request id; free ids are used again. */
+  private readonly requests: (InFlight | null)[] = [];
   private readonly freeIds: number[] = [];
   private readonly flush = (): void => {
     this.flushScheduled = false;
@@ -34,22 +37,22 @@ export class ShardClient {
   };
 
   /** Joins this turn's message to the shard. Resolves with its answer; never rejects. */
-  call(op: Op, a: unknown, b: unknown, c: unknown): Promise<WireReply> {
+  call<T>(op: Op, a: unknown, b: unknown, c: unknown, decode: Decode<T>): Promise<EngineReply<T>> {
     const outbox = this.outbox;
     if (outbox === null || this.inFlight >= MAX_IN_FLIGHT_PER_SHARD) return Promise.resolve(UNAVAILABLE);
-    const id = this.freeIds.pop() ?? this.resolvers.length;
+    const id = this.freeIds.pop() ?? this.requests.length;
     outbox.push(op, id, a, b, c);
     if (!this.flushScheduled) {
       this.flushScheduled = true;
       setImmediate(this.flush);
     }
-    return new Promise((resolve) => {
-      this.resolvers[id] = resolve;
+    return new Promise<EngineReply<T>>((resolve) => {
+      this.requests[id] = { resolve: resolve as InFlight['resolve'], decode, key: b };
     });
   }
 
   get inFlight(): number {
-    return this.resolvers.length - this.freeIds.length;
+    return this.requests.length - this.freeIds.length;
   }
 
   /** A (re)started shard: what was in flight at the old one is lost. */
@@ -64,25 +67,28 @@ export class ShardClient {
     this.port?.close();
     this.port = null;
     this.outbox = null;
-    for (let id = 0; id < this.resolvers.length; id++) this.settle(id, UNAVAILABLE);
+    for (let id = 0; id < this.requests.length; id++) this.take(id)?.resolve(UNAVAILABLE);
   }
 
   private receive(replies: WireBatch): void {
     for (let i = 0; i < replies.length; i += STRIDE) {
-      this.settle(replies[i] as number, {
-        code: replies[i + 1] as ApiErrorCode | null,
-        x: replies[i + 2],
-        y: replies[i + 3],
-        z: replies[i + 4],
-      });
+      const request = this.take(replies[i] as number);
+      if (request === null) continue;
+      const code = replies[i + 1] as ApiErrorCode | null;
+      if (code === null) {
+        const value = request.decode(replies[i + 2], replies[i + 3], replies[i + 4], request.key);
+        request.resolve({ ok: true, value: value as never });
+      } else {
+        request.resolve({ ok: false, code });
+      }
     }
   }
 
-  private settle(id: number, reply: WireReply): void {
-    const resolve = this.resolvers[id];
-    if (resolve === null || resolve === undefined) return;
-    this.resolvers[id] = null;
+  private take(id: number): InFlight | null {
+    const request = this.requests[id] ?? null;
+    if (request === null) return null;
+    this.requests[id] = null;
     this.freeIds.push(id);
-    resolve(reply);
+    return request;
   }
 }

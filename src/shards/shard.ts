@@ -6,7 +6,7 @@ import type { Logger } from '../log.js';
 import { Challenges } from './challenges.js';
 import type { Disk } from './disk.js';
 import { GroupCommit } from './group-commit.js';
-import { eventBody } from './log-line.js';
+import { eventBody, stateReadBody } from './log-line.js';
 import { LineReader } from './log-reader.js';
 import type { LogWriter } from './log-writer.js';
 import { Messaging } from './messaging.js';
@@ -35,8 +35,8 @@ const NEXT_STATES: Readonly<Record<ShardState, readonly ShardState[]>> = {
   closed: [],
 };
 
-/** Rows that make a checkpoint due at once: handing them to LMDB stops this thread for about 10 ms. */
-const CHECKPOINT_ROWS = 8_192;
+/** Rows that make a checkpoint due at once: handing them to LMDB stops this thread for about 20 ms. */
+const CHECKPOINT_ROWS = 16_384;
 const CHECKPOINT_INTERVAL_MS = 1_000;
 
 export interface ShardOptions {
@@ -168,20 +168,20 @@ export class Shard {
         return reply.ok(keys, total, null);
       }
       case OPS.findAgent: {
-        const agent = this.view.agent(a as string);
+        const agent = this.view.agent(b as string);
         return agent === undefined ? reply.refuse('not_found') : reply.ok(agent.registeredAtMs, null, null);
       }
       case OPS.listAgents:
         return this.listAgents(a as string | null, b as string | null, c as number, reply);
       case OPS.findCredential: {
-        const credential = this.store.credentials.get(a as string);
+        const credential = this.store.credentials.get(b as string);
         return credential === undefined ? reply.refuse('not_found') : reply.ok(credential, null, null);
       }
       case OPS.storeChallenge:
-        if (this.challenges.store(a as StoredChallenge, Date.now())) return reply.ok(null, null, null);
+        if (this.challenges.store(b as StoredChallenge, Date.now())) return reply.ok(null, null, null);
         return reply.refuse('unavailable');
       case OPS.takeChallenge: {
-        const challenge = this.challenges.take(a as string, Date.now());
+        const challenge = this.challenges.take(b as string, Date.now());
         return challenge === undefined ? reply.refuse('not_found') : reply.ok(challenge, null, null);
       }
       default:
@@ -205,9 +205,9 @@ export class Shard {
       case OPS.receiveMessages:
         return this.finish(this.messaging.receive(a as string, b as number, reply), reply);
       case OPS.createOperator:
-        return this.finish(this.registrations.operator(a as string, b as NewOperator, reply), reply);
+        return this.finish(this.registrations.operator(b as string, a as NewOperator, reply), reply);
       case OPS.registerAgent:
-        return this.finish(this.registrations.agent(a as string, b as NewAgent, reply), reply);
+        return this.finish(this.registrations.agent(b as string, a as NewAgent, reply), reply);
       default:
         assert.fail(`unknown operation ${op}`);
     }
@@ -227,7 +227,7 @@ export class Shard {
   private readState(reader: string, key: string, reply: ReplyTo): void {
     if (!this.commit.takesReads) return reply.refuse('unavailable');
     const row = this.view.stateRow(key);
-    this.commit.logRead(eventBody('state_read', reader, { key, read_by: reader, found: row !== undefined }));
+    this.commit.logRead(stateReadBody(reader, key, row !== undefined));
     if (row === undefined) return reply.refuse('not_found');
     reply.ok(row.value, row.modifiedBy, row.modifiedAtMs);
   }

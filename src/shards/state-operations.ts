@@ -1,5 +1,5 @@
 import type { ApiErrorCode } from '../contract/errors.js';
-import { type EventBody, eventBody } from './log-line.js';
+import { type EventBody, eventBody, stateWrittenBody } from './log-line.js';
 import type { Operation } from './operations.js';
 import type { StateRow } from './row-codecs.js';
 import type { SharedCounters } from './shared-counters.js';
@@ -33,7 +33,7 @@ export class StagedState {
     const before = this.usedBytes(key, keyBytes);
     const growth = keyBytes + valueBytes - before;
     if (growth > 0 && !this.counters.reserve(this.shard, 'stateBytes', growth, this.maxCapacityBytes)) return null;
-    const body = eventBody('state_written', writer, { key, value, value_length: valueBytes, written_by: writer });
+    const body = stateWrittenBody(writer, key, value, valueBytes);
     const row = { value, valueBytes, modifiedBy: writer, modifiedAtMs: 0 };
     return this.stage(new StateOperation(this, key, row, growth, before === 0, [body], reply));
   }

@@ -3,8 +3,9 @@
  * Requests go in turn over several kept connections, so that a server of several gateway threads is met on all of them.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { Agent, type IncomingHttpHeaders, type OutgoingHttpHeaders, request } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import type { TestServer } from './server.js';
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE' | 'OPTIONS' | 'TRACE';
@@ -99,6 +100,47 @@ function bodyBytes(body: RequestOptions['body']): Buffer | null {
 
 function hasHeader(headers: OutgoingHttpHeaders, wanted: string): boolean {
   return Object.keys(headers).some((name) => name.toLowerCase() === wanted);
+}
+
+/** One connection on which raw requests go one after the other. */
+export class RawConnection {
+  private received = '';
+  private wake: () => void = () => {};
+
+  private constructor(private readonly socket: Socket) {
+    socket.setEncoding('latin1');
+    socket.on('data', (text: string) => {
+      this.received += text;
+      this.wake();
+    });
+    socket.on('error', () => this.wake()); // a reset shows as a close, which `exchange` reports
+    socket.on('close', () => this.wake());
+    socket.setTimeout(ANSWER_WITHIN_MS, () => socket.destroy());
+  }
+
+  static async open(port: number): Promise<RawConnection> {
+    const socket = connect({ host: '127.0.0.1', port });
+    await once(socket, 'connect');
+    return new RawConnection(socket);
+  }
+
+  /** Sends one request and resolves with its answer: the head, and as much body as came with it. */
+  async exchange(bytes: string | Buffer): Promise<string> {
+    this.received = '';
+    this.socket.write(bytes);
+    while (!this.received.includes('\r\n\r\n')) {
+      if (this.socket.closed || this.socket.readableEnded)
+        throw new Error('the connection was closed without an answer');
+      await new Promise<void>((resolve) => {
+        this.wake = resolve;
+      });
+    }
+    return this.received;
+  }
+
+  close(): void {
+    this.socket.destroy();
+  }
 }
 
 /** Writes raw bytes on a connection of its own; resolves with all that comes back until the server closes it. */

@@ -1,7 +1,7 @@
 /** Routes, methods, content types, and the order in which a request is checked. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Method, rawExchange } from '../../support/http.js';
+import { type Method, RawConnection, rawExchange } from '../../support/http.js';
 import { assertError, assertFields, limitFigures, type Rig } from '../rig.js';
 
 const JSON_HEADERS = { 'Content-Type': 'application/json' };
@@ -34,6 +34,20 @@ export function routingChecks(rig: () => Rig): void {
   test('HEAD of health is 200 without a body', async () => {
     const answer = await rig().client.send('HEAD', '/v1/health');
     assert.deepEqual([answer.status, answer.text], [200, '']);
+  });
+
+  test('a connection serves on after an answer to HEAD, whatever its status', async () => {
+    const { server } = rig();
+    const head = (method: string, path: string): string => `${method} ${path} HTTP/1.1\r\nHost: a\r\n\r\n`;
+    for (const path of ['/v1/health', '/v1/messages', '/v1/nothing']) {
+      const connection = await RawConnection.open(server.kernelPort);
+      for (const method of ['HEAD', 'HEAD', 'GET', 'HEAD']) {
+        const answer = await connection.exchange(head(method, path));
+        assert.match(answer, /^HTTP\/1\.1 (?:200|401|404|405) /, `${method} ${path}`);
+        if (method === 'HEAD') assert.ok(answer.endsWith('\r\n\r\n'), 'HEAD has no body');
+      }
+      connection.close();
+    }
   });
 
   test('the OpenAPI 3.1 document names every path of the API', async () => {
