@@ -28,7 +28,7 @@ const program = new Command('tabulum')
   .description('The kernel of a world where AI agents register, find each other, send messages and share state.')
   .version(VERSION)
   .exitOverride()
-  .showHelpAfterError(false)
+  .configureOutput({ outputError: (text, write) => write(`${text.trim().replaceAll('\n', ' ')}\n`) })
   .showSuggestionAfterError(true);
 
 program

@@ -111,14 +111,7 @@ class ServerParts {
       metrics: createMetrics({
         gateways: () => this.gatewayStats(),
         hasher: () => this.hasher.stats(),
-        engine: () => ({
-          stateBytes: this.shards.total('stateBytes'),
-          keys: this.shards.total('keys'),
-          agents: this.shards.total('agents'),
-          queuedMessages: this.shards.total('queuedMessages'),
-          queuedBytes: this.shards.total('queuedBytes'),
-          droppedMessages: this.shards.total('droppedMessages'),
-        }),
+        engine: () => this.shards.totals(),
       }),
     });
     this.observer = await startObserver(config, logger);

@@ -85,8 +85,8 @@ function setCounter(counter: Counter, value: number): void {
   counter.inc(value);
 }
 
-function sum<Item>(items: readonly Item[], valueOf: (item: Item) => number): number {
+function sum<Item>(items: readonly Item[], figureOf: (item: Item) => number): number {
   let total = 0;
-  for (const item of items) total += valueOf(item);
+  for (const item of items) total += figureOf(item);
   return total;
 }

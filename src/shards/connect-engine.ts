@@ -122,11 +122,16 @@ export class ConnectedEngine implements Engine {
       client.call(OPS.listAgents, client === owner ? reader : null, cursor, page.limit + 1, toOrderedAgents),
     );
     if (!parts.ok) return parts;
-    const { items, isLast } = mergePages(parts.value, orderOf, page.limit);
+    const { items, isLast } = mergePages(
+      parts.value.map((part) => part.agents),
+      orderOf,
+      page.limit,
+    );
+    const total = parts.value.reduce((sum, part) => sum + part.total, 0);
     const agents = items.map(({ order, address }) => ({ address, registeredAtMs: orderKeyTimeMs(order) }));
     const last = items.at(-1);
     const nextCursor = isLast || last === undefined ? null : encodeCursor('agents', last.order);
-    return { ok: true, value: { agents, nextCursor, total: this.counters.total('agents') } };
+    return { ok: true, value: { agents, nextCursor, total } };
   }
 
   sendMessage({ from, to, content }: NewMessage): Promise<EngineReply<MessageReceipt>> {
@@ -168,9 +173,8 @@ export class ConnectedEngine implements Engine {
   }
 
   async capacity(): Promise<EngineReply<Capacity>> {
-    const usedBytes = this.counters.total('stateBytes');
-    const keyCount = this.counters.total('keys');
-    return { ok: true, value: { usedBytes, totalBytes: this.totalStateBytes, keyCount } };
+    const { stateBytes, keys } = this.counters.snapshot();
+    return { ok: true, value: { usedBytes: stateBytes, totalBytes: this.totalStateBytes, keyCount: keys } };
   }
 
   /** Every shard's part, in shard order; the first refusal if any shard refuses. */
@@ -256,11 +260,11 @@ function orderOf(agent: OrderedAgent): string {
   return agent.order;
 }
 
-function toOrderedAgents(x: unknown): OrderedAgent[] {
+function toOrderedAgents(x: unknown, y: unknown): { readonly agents: OrderedAgent[]; readonly total: number } {
   const flat = x as readonly string[];
   const agents: OrderedAgent[] = [];
   for (let i = 0; i < flat.length; i += 2) agents.push({ order: flat[i] as string, address: flat[i + 1] as string });
-  return agents;
+  return { agents, total: y as number };
 }
 
 function toReceived(x: unknown, y: unknown): ReceivedBatch {

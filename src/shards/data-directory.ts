@@ -87,11 +87,14 @@ function readManifest(path: string): Manifest | null {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw error;
   }
-  let parsed: Partial<Manifest>;
+  let parsed: Partial<Manifest> | null;
   try {
-    parsed = JSON.parse(text) as Partial<Manifest>;
+    parsed = JSON.parse(text) as Partial<Manifest> | null;
   } catch {
     throw new DataDirectoryError(`${path} is not JSON; restore it from a backup`);
+  }
+  if (typeof parsed !== 'object' || parsed === null) {
+    throw new DataDirectoryError(`${path} is not a JSON object; restore it from a backup`);
   }
   if (parsed.format !== 1) {
     throw new DataDirectoryError(`${path} has format ${String(parsed.format)}; this version reads format 1`);

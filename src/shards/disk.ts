@@ -8,6 +8,7 @@ import {
   openSync,
   read,
   readdirSync,
+  write,
   writeSync,
 } from 'node:fs';
 import { promisify } from 'node:util';
@@ -19,6 +20,8 @@ import { promisify } from 'node:util';
 export interface LogFile {
   /** Writes at the end as far as the system takes it; returns the bytes taken. Synchronous: a copy to the page cache. */
   write(bytes: Uint8Array, positionBytes: number): number;
+  /** Writes zeros from one offset up to another, in the background; what it did when it fails is unknown. */
+  fillZeros(fromBytes: number, toBytes: number): Promise<void>;
   /** Resolves when all that was written is on the disk. A failure is final: never call it again. */
   sync(): Promise<void>;
   /** Cuts the file off at `sizeBytes`. */
@@ -41,6 +44,8 @@ const fsyncAsync = promisify(fsync);
 const openAsync = promisify(open);
 const closeAsync = promisify(close);
 const readAsync = promisify(read);
+const writeAsync = promisify(write);
+const ZEROS = Buffer.alloc(256 * 1024);
 
 const O_READ_WRITE_CREATE = constants.O_RDWR | constants.O_CREAT;
 
@@ -54,6 +59,14 @@ class RealFile implements LogFile {
 
   write(bytes: Uint8Array, positionBytes: number): number {
     return writeSync(this.fd, bytes, 0, bytes.length, positionBytes);
+  }
+
+  async fillZeros(fromBytes: number, toBytes: number): Promise<void> {
+    for (let position = fromBytes; position < toBytes; ) {
+      const bytes = Math.min(ZEROS.length, toBytes - position);
+      const { bytesWritten } = await writeAsync(this.fd, ZEROS, 0, bytes, position);
+      position += bytesWritten;
+    }
   }
 
   async sync(): Promise<void> {

@@ -47,7 +47,9 @@ export class GroupCommit {
   private readonly syncTimer: NodeJS.Timeout | null;
   private running: Promise<void> | null = null;
   private wanted = false;
+  /** Written, but not flushed; always false between batches with `durability: fsync`. */
   private unsynced = false;
+  private syncing: Promise<void> | null = null;
   private broken = false;
   private lastMs = 0;
 
@@ -59,7 +61,8 @@ export class GroupCommit {
 
   /** Joins the next batch. Call `kick` when the turn's operations are all staged. */
   stage(operation: Operation): void {
-    this.staged.push(operation);
+    if (this.broken) operation.fail('unavailable');
+    else this.staged.push(operation);
   }
 
   get isBroken(): boolean {
@@ -87,10 +90,7 @@ export class GroupCommit {
   /** As `kick`, also for events of reads, and to reach `betweenBatches` soon. */
   wake(): void {
     this.wanted = true;
-    if (this.running !== null || this.broken) return;
-    this.running = this.run().finally(() => {
-      this.running = null;
-    });
+    if (this.running === null && !this.broken) this.running = this.run();
   }
 
   /** Resolves when everything staged is durable and answered, or has failed. */
@@ -101,13 +101,18 @@ export class GroupCommit {
     }
     if (this.syncTimer !== null) clearInterval(this.syncTimer);
     if (this.readTimer !== null) clearTimeout(this.readTimer);
-    if (!this.broken && this.unsynced) await this.sync();
+    if (!this.broken) await this.sync();
   }
 
-  /** Everything logged so far is on the disk. */
+  /** Resolves when everything logged so far is on the disk. Never two flushes at a time. */
   async sync(): Promise<void> {
+    await this.syncing;
+    if (!this.unsynced) return;
     this.unsynced = false;
-    await this.options.log.sync();
+    this.syncing = this.options.log.sync().finally(() => {
+      this.syncing = null;
+    });
+    await this.syncing;
   }
 
   private async run(): Promise<void> {
@@ -120,13 +125,20 @@ export class GroupCommit {
     } catch (error) {
       this.break(error instanceof Error ? error : new Error(String(error)));
     }
+    // In the same turn as the last look at `wanted`: what is staged from now on starts a new run.
+    this.running = null;
   }
 
   private async commitBatch(): Promise<void> {
     const { log, view, durability } = this.options;
     if (log.isSegmentFull) {
       if (durability !== 'fsync') await this.sync();
-      await log.rotate();
+      try {
+        await log.rotate();
+      } catch (error) {
+        if (!(error instanceof DiskFullError)) throw error;
+        return this.outOfSpace(this.takeBatch(), this.takeReadEvents().length, error);
+      }
     }
     const reads = this.takeReadEvents();
     const batch = this.takeBatch();
@@ -136,11 +148,10 @@ export class GroupCommit {
     const lastSeq = this.append(batch, reads, atMs); // strictly rising, from the counter all shards share
     if (lastSeq > 0) {
       try {
-        log.write(); // write-ahead log: bytes reach the segment...
+        await log.write(); // write-ahead log: bytes reach the segment...
       } catch (error) {
         if (!(error instanceof DiskFullError)) throw this.failed(batch, error);
-        this.outOfSpace(batch, reads.length, error);
-        return;
+        return this.outOfSpace(batch, reads.length, error);
       }
       if (durability === 'fsync') {
         try {
@@ -231,7 +242,7 @@ export class GroupCommit {
   }
 
   private syncSoon(): void {
-    if (!this.unsynced || this.broken) return;
+    if (this.broken || this.syncing !== null) return;
     this.sync().catch((error: unknown) => this.break(error instanceof Error ? error : new Error(String(error))));
   }
 }

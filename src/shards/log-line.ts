@@ -67,8 +67,8 @@ export function decodeLine(line: Buffer): LoggedEvent | null {
   if (checkedBytes <= 0) return null;
   const trailer = line.toString('latin1', checkedBytes);
   if (!trailer.startsWith(CRC_FIELD) || !trailer.endsWith('"}')) return null;
-  const expected = Number.parseInt(trailer.slice(CRC_FIELD.length, CRC_FIELD.length + 8), 16);
-  if (crc32(line.subarray(0, checkedBytes)) !== expected) return null;
+  const written = trailer.slice(CRC_FIELD.length, CRC_FIELD.length + 8);
+  if (hex32(crc32(line.subarray(0, checkedBytes))) !== written) return null;
   // The checksum holds, so this is what the server wrote: a text that does not parse is our bug and may throw.
   return JSON.parse(line.toString('utf8')) as LoggedEvent;
 }

@@ -52,9 +52,15 @@ async function* scanSegment(file: LogFile, segment: number, startBytes: number):
     pending = pending.subarray(lineStart);
     pendingOffset += lineStart;
   }
-  if (pending.length > 0) {
-    yield { kind: 'torn', position: logPosition(segment, pendingOffset), bytes: pending.length };
-  }
+  const tornBytes = bytesBeforeZeros(pending);
+  if (tornBytes > 0) yield { kind: 'torn', position: logPosition(segment, pendingOffset), bytes: tornBytes };
+}
+
+/** Zeros up to the end were filled in ahead of the log and never used. */
+function bytesBeforeZeros(rest: Buffer): number {
+  let bytes = rest.length;
+  while (bytes > 0 && rest[bytes - 1] === 0) bytes--;
+  return bytes;
 }
 
 /** Reads single lines at known places, for messages that have left memory. */

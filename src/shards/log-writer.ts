@@ -1,3 +1,4 @@
+import type { Logger } from '../log.js';
 import type { Disk, LogFile } from './disk.js';
 import { type LogPosition, logPosition, segmentPath } from './segments.js';
 
@@ -5,8 +6,16 @@ import { type LogPosition, logPosition, segmentPath } from './segments.js';
  * Log writer: the only code that changes a shard's event log.
  * Owns:      the open segment, its size, the buffer of the batch being written.
  * Never:     reads the log, decides what is written, or calls `sync` again after it failed.
- * Invariant: bytes past `sizeBytes` were never promised to anybody; a failed `write` leaves the file as it was.
+ * Invariant: bytes past `sizeBytes` were never promised to anybody; a failed `write` leaves them zeros or nothing.
+ *
+ * The file is filled with zeros ahead of the log, aside and synced, so that a batch overwrites allocated blocks: its
+ * fdatasync then needs no commit of the file system's journal, which is a third of its time (bench, single connection)
+ * and half of its CPU. Readers take zeros to the end of a segment for its end.
  */
+
+/** How far ahead of the log a segment is filled, and the part of it that may be used up before more is filled. */
+const FILL_BYTES = 4 * 1024 * 1024;
+const REFILL_BELOW_BYTES = 2 * 1024 * 1024;
 
 const INITIAL_BUFFER_BYTES = 1024 * 1024;
 /** A buffer that one huge batch made larger than this is given back. */
@@ -24,23 +33,38 @@ export class DiskFullError extends Error {
 
 export class LogWriter {
   private readonly disk: Disk;
+  private readonly logger: Logger;
   private readonly logDir: string;
   private readonly maxSegmentBytes: number;
   private segment: number;
   private file: LogFile;
   private sizeBytes: number;
   private buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
-  private filledBytes = 0;
+  private pendingBytes = 0;
+  /** The file has zeros, on disk, from `sizeBytes` to here. */
+  private filledToBytes: number;
+  /** The fill under way: nothing may be written past `filledToBytes` before it settles. */
+  private filling: Promise<void> | null = null;
+  private fillFailed = false;
   /** Bytes of the line appended last. */
   lastLineBytes = 0;
 
-  private constructor(disk: Disk, logDir: string, maxSegmentBytes: number, segment: number, sizeBytes: number) {
+  private constructor(
+    disk: Disk,
+    logDir: string,
+    maxSegmentBytes: number,
+    segment: number,
+    sizeBytes: number,
+    logger: Logger,
+  ) {
+    this.logger = logger;
     this.disk = disk;
     this.logDir = logDir;
     this.maxSegmentBytes = maxSegmentBytes;
     this.segment = segment;
     this.file = disk.openFile(segmentPath(logDir, segment));
     this.sizeBytes = sizeBytes;
+    this.filledToBytes = sizeBytes;
   }
 
   /** Opens the last segment for appending at `sizeBytes`, and cuts off what lies beyond. */
@@ -50,8 +74,9 @@ export class LogWriter {
     maxSegmentBytes: number,
     segment: number,
     sizeBytes: number,
+    logger: Logger,
   ): Promise<LogWriter> {
-    const writer = new LogWriter(disk, logDir, maxSegmentBytes, segment, sizeBytes);
+    const writer = new LogWriter(disk, logDir, maxSegmentBytes, segment, sizeBytes, logger);
     writer.file.truncate(sizeBytes);
     await writer.file.sync();
     await disk.syncDirectory(logDir);
@@ -60,26 +85,27 @@ export class LogWriter {
 
   /** Where the next appended line will begin. */
   get position(): LogPosition {
-    return logPosition(this.segment, this.sizeBytes + this.filledBytes);
+    return logPosition(this.segment, this.sizeBytes + this.pendingBytes);
   }
 
   get bufferedBytes(): number {
-    return this.filledBytes;
+    return this.pendingBytes;
   }
 
   /** Puts one line (with its newline) behind the others of this batch; returns its place. Promises nothing yet. */
   append(line: string): LogPosition {
     const position = this.position;
-    const neededBytes = this.filledBytes + line.length * MAX_BYTES_PER_UNIT;
+    const neededBytes = this.pendingBytes + line.length * MAX_BYTES_PER_UNIT;
     if (neededBytes > this.buffer.length) this.grow(neededBytes);
-    this.lastLineBytes = this.buffer.write(line, this.filledBytes, 'utf8');
-    this.filledBytes += this.lastLineBytes;
+    this.lastLineBytes = this.buffer.write(line, this.pendingBytes, 'utf8');
+    this.pendingBytes += this.lastLineBytes;
     return position;
   }
 
   /** Hands the batch to the system. Throws DiskFullError, or the system's error; the log is then as it was before. */
-  write(): void {
-    const bytes = this.buffer.subarray(0, this.filledBytes);
+  async write(): Promise<void> {
+    if (this.filling !== null && this.sizeBytes + this.pendingBytes > this.filledToBytes) await this.filling;
+    const bytes = this.buffer.subarray(0, this.pendingBytes);
     let written = 0;
     try {
       while (written < bytes.length) {
@@ -87,46 +113,95 @@ export class LogWriter {
       }
     } catch (error) {
       this.discard();
+      await this.filling;
       this.file.truncate(this.sizeBytes);
+      this.filledToBytes = this.sizeBytes;
       throw isDiskFull(error) ? new DiskFullError(error) : error;
     }
     this.sizeBytes += bytes.length;
+    this.filledToBytes = Math.max(this.filledToBytes, this.sizeBytes);
     this.discard();
   }
 
   /** Forgets the batch that was appended but not written. */
   discard(): void {
-    this.filledBytes = 0;
+    this.pendingBytes = 0;
     if (this.buffer.length > KEPT_BUFFER_BYTES) this.buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
   }
 
   /** Resolves when everything written survives power loss. A rejection is final: the disk may have dropped the bytes. */
   async sync(): Promise<void> {
     await this.file.sync();
+    this.fillAhead();
   }
 
   get isSegmentFull(): boolean {
     return this.sizeBytes >= this.maxSegmentBytes;
   }
 
-  /** Starts the next segment. Everything in the old one must be synced; the new file's name is durable on return. */
+  /**
+   * Starts the next segment. Everything in the old one must be synced; the new file's name is durable on return.
+   * Throws DiskFullError when there is no room for the new file; the old one goes on.
+   */
   async rotate(): Promise<void> {
-    const next = this.disk.openFile(segmentPath(this.logDir, this.segment + 1));
+    let next: LogFile;
+    try {
+      next = this.disk.openFile(segmentPath(this.logDir, this.segment + 1));
+    } catch (error) {
+      throw isDiskFull(error) ? new DiskFullError(error) : error;
+    }
     await this.disk.syncDirectory(this.logDir);
-    const old = this.file;
+    await this.finishSegment();
     this.file = next;
     this.segment += 1;
     this.sizeBytes = 0;
-    await old.close();
+    this.filledToBytes = 0;
+    this.fillFailed = false;
   }
 
   async close(): Promise<void> {
+    await this.finishSegment();
+  }
+
+  /** Cuts off the zeros that were not needed. If a crash comes first they stay, and mean nothing. */
+  private async finishSegment(): Promise<void> {
+    await this.filling;
+    try {
+      this.file.truncate(this.sizeBytes);
+    } catch (error) {
+      this.logger.warn({ logDir: this.logDir, err: error }, 'event log: unused zeros stay at the end of a segment');
+    }
     await this.file.close();
+  }
+
+  private fillAhead(): void {
+    const wantedBytes = Math.min(this.sizeBytes + FILL_BYTES, this.maxSegmentBytes);
+    if (this.filling !== null || this.fillFailed || this.filledToBytes >= wantedBytes) return;
+    if (this.filledToBytes - this.sizeBytes >= REFILL_BELOW_BYTES) return;
+    this.filling = this.fill(wantedBytes).finally(() => {
+      this.filling = null;
+    });
+  }
+
+  /** Only speed depends on it: when there is no room for zeros, batches go to the end of the file as they come. */
+  private async fill(toBytes: number): Promise<void> {
+    // A file handle of its own: a failed sync here must not use up the error that the batches' sync has to see.
+    const file = this.disk.openFile(segmentPath(this.logDir, this.segment));
+    try {
+      await file.fillZeros(this.filledToBytes, toBytes);
+      await file.sync();
+      this.filledToBytes = toBytes;
+    } catch (error) {
+      this.fillFailed = true;
+      this.logger.warn({ logDir: this.logDir, err: error }, 'event log: not filled ahead; batches go on, slower');
+    } finally {
+      await file.close();
+    }
   }
 
   private grow(neededBytes: number): void {
     const larger = Buffer.allocUnsafe(Math.max(neededBytes, this.buffer.length * 2));
-    this.buffer.copy(larger, 0, 0, this.filledBytes);
+    this.buffer.copy(larger, 0, 0, this.pendingBytes);
     this.buffer = larger;
   }
 }

@@ -32,9 +32,13 @@ export class MessageQueue {
   /** No slot before it is ready. */
   private firstReady = 0;
   private readyCount = 0;
-  private claimed = 0;
+  private claimedCount = 0;
   /** Messages that are being sent: they count against the limit, but can't be claimed yet. */
   incoming = 0;
+  /** Messages being sent that drop another for their place. */
+  dropping = 0;
+  /** Claimed messages being read from the log: who wants to claim more must wait, or a crash could undo the order. */
+  reading: Promise<void> | null = null;
 
   /** Messages that may be claimed. */
   get ready(): number {
@@ -46,8 +50,13 @@ export class MessageQueue {
     return this.readyCount + this.incoming;
   }
 
+  /** Messages that operations under way have claimed. */
+  get claimed(): number {
+    return this.claimedCount;
+  }
+
   get isIdle(): boolean {
-    return this.readyCount === 0 && this.claimed === 0 && this.incoming === 0;
+    return this.readyCount === 0 && this.claimedCount === 0 && this.incoming === 0;
   }
 
   push(message: QueuedMessage): void {
@@ -74,7 +83,7 @@ export class MessageQueue {
     }
     this.firstReady = slot;
     this.readyCount -= claimed.length;
-    this.claimed += claimed.length;
+    this.claimedCount += claimed.length;
     return claimed;
   }
 
@@ -82,7 +91,7 @@ export class MessageQueue {
   release(seq: number): void {
     const slot = this.claimedSlot(seq);
     this.states[slot] = READY;
-    this.claimed -= 1;
+    this.claimedCount -= 1;
     this.readyCount += 1;
     if (slot < this.firstReady) this.firstReady = slot;
   }
@@ -90,7 +99,7 @@ export class MessageQueue {
   /** A claimed message is delivered or dropped. */
   remove(seq: number): void {
     this.states[this.claimedSlot(seq)] = REMOVED;
-    this.claimed -= 1;
+    this.claimedCount -= 1;
     while (this.states[this.head] === REMOVED) this.head += 1;
     if (this.firstReady < this.head) this.firstReady = this.head;
     if (this.head >= MIN_REMOVED_SLOTS && this.head * 2 >= this.states.length) this.compact();

@@ -7,7 +7,7 @@ import type { GroupCommit } from './group-commit.js';
 import { type EventBody, eventBody, messageSentBody } from './log-line.js';
 import type { LineReader } from './log-reader.js';
 import { MessageQueue, type QueuedMessage } from './message-queue.js';
-import type { Operation } from './operations.js';
+import { type Operation, RetryLater } from './operations.js';
 import { RecentMessages } from './recent-messages.js';
 import type { LogPosition } from './segments.js';
 import type { EngineSettings } from './settings.js';
@@ -38,6 +38,8 @@ export class Messaging {
   private readonly counters: SharedCounters;
   private readonly settings: EngineSettings;
   private readonly logger: Logger;
+  /** The shard's: sees to work that goes on after this turn. */
+  private readonly track: (work: void | Promise<void>, reply: ReplyTo) => void;
   private readonly queues = new Map<string, MessageQueue>();
   readonly recent = new RecentMessages(RECENT_BYTES);
   private droppedCount = 0;
@@ -52,7 +54,9 @@ export class Messaging {
     counters: SharedCounters,
     settings: EngineSettings,
     logger: Logger,
+    track: (work: void | Promise<void>, reply: ReplyTo) => void,
   ) {
+    this.track = track;
     this.shard = shard;
     this.view = view;
     this.commit = commit;
@@ -66,7 +70,10 @@ export class Messaging {
     const queue = this.queueOf(to);
     if (queue === undefined) return reply.refuse('not_found');
     const full = queue.occupied >= this.settings.maxQueuePerAgent;
-    if (full && this.settings.overflow === 'reject') return reply.refuse('store_full');
+    if (full && this.settings.overflow === 'reject') {
+      if (queue.ready >= this.settings.maxQueuePerAgent) return reply.refuse('store_full');
+      return this.retryLater(() => this.send(from, to, content, reply), reply);
+    }
 
     const message = { messageId: randomUUID(), from, to, content, sentAtMs: 0 };
     const body = messageSentBody(message.messageId, from, to, content);
@@ -74,24 +81,34 @@ export class Messaging {
     if (!this.counters.reserve(this.shard, 'queuedBytes', reservedBytes, this.settings.maxQueuedBytes)) {
       return reply.refuse('store_full');
     }
-    const operation = new SendOperation(this, queue, message, body, reservedBytes, reply);
+    const operation = new SendOperation(this, queue, message, body, reservedBytes, full, reply);
     queue.incoming += 1;
-    if (full) return this.sendAfterDrop(operation, queue, to);
+    if (full) queue.dropping += 1;
+    if (full) return this.whileReading(queue, this.sendAfterDrop(operation, queue, to));
     this.commit.stage(operation);
   }
 
-  /** Claims messages at once, so that nobody else gets them, and answers when their delivery is durable. */
+  /**
+   * Claims messages at once, so that nobody else gets them, and answers when their delivery is durable. Its place in
+   * the order of operations is this moment: before every send that is not durable yet. Where that can't be - others'
+   * deliveries or drops that are not durable have changed what it would find - it waits for them and looks again.
+   */
   receive(agent: string, limit: number, reply: ReplyTo): void | Promise<void> {
     const queue = this.queueOf(agent);
-    const claimed = queue?.claim(limit) ?? [];
-    if (queue === undefined || claimed.length === 0) return reply.ok([], 0, null);
+    if (queue === undefined) return reply.ok([], 0, null);
+    if (queue.reading !== null) return this.receiveAfterReading(queue.reading, agent, limit, reply);
+    if (queue.ready === 0 && queue.claimed === 0) return reply.ok([], 0, null);
+    if (queue.ready === 0 || queue.dropping > 0) {
+      return this.retryLater(() => this.receive(agent, limit, reply), reply);
+    }
+    const claimed = queue.claim(limit);
     const messages: ReceivedMessage[] = [];
     for (const { seq } of claimed) {
       const recent = this.recent.get(seq);
       if (recent !== undefined) messages.push(recent);
     }
     if (messages.length === claimed.length) return this.stageReceive(queue, agent, claimed, messages, reply);
-    return this.receiveFromLog(queue, agent, claimed, reply);
+    return this.whileReading(queue, this.receiveFromLog(queue, agent, claimed, reply));
   }
 
   /** Forgets idle queues when there are many. */
@@ -104,6 +121,7 @@ export class Messaging {
 
   sent(operation: SendOperation): void {
     const { message, pointer, queue, reservedBytes } = operation;
+    if (operation.isDropping) queue.dropping -= 1;
     this.view.addMessage(message.to, pointer.seq, pointer);
     queue.incoming -= 1;
     queue.push(pointer);
@@ -113,6 +131,7 @@ export class Messaging {
   }
 
   sendFailed(operation: SendOperation): void {
+    if (operation.isDropping) operation.queue.dropping -= 1;
     operation.queue.incoming -= 1;
     this.counters.release(this.shard, 'queuedBytes', operation.reservedBytes);
     this.wakeWaiting();
@@ -127,7 +146,32 @@ export class Messaging {
 
   dropped(): void {
     this.droppedCount += 1;
-    this.counters.report(this.shard, 'droppedMessages', this.droppedCount);
+    this.counters.publish(this.shard, { droppedMessages: this.droppedCount });
+  }
+
+  private retryLater(work: () => void | Promise<void>, reply: ReplyTo): void {
+    this.commit.stage(new RetryLater(() => this.track(work(), reply), reply));
+  }
+
+  private async receiveAfterReading(
+    reading: Promise<void>,
+    agent: string,
+    limit: number,
+    reply: ReplyTo,
+  ): Promise<void> {
+    await reading;
+    await this.receive(agent, limit, reply);
+    this.commit.kick();
+  }
+
+  /** Keeps later receivers waiting until `work` has staged what it claimed. Rejects as `work` does. */
+  private async whileReading(queue: MessageQueue, work: Promise<void>): Promise<void> {
+    const before = queue.reading;
+    const settled = Promise.allSettled([before, work]).then(() => {
+      if (queue.reading === settled) queue.reading = null;
+    });
+    queue.reading = settled;
+    await work;
   }
 
   /** Makes room by dropping the oldest message; its id is in the log, maybe no longer in memory. */
@@ -241,6 +285,8 @@ class SendOperation implements Operation {
     readonly message: StagedMessage,
     body: EventBody,
     readonly reservedBytes: number,
+    /** Its place is another's, who must be dropped for it. */
+    readonly isDropping: boolean,
     readonly reply: ReplyTo,
   ) {
     this.bodies = [body];

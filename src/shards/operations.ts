@@ -1,6 +1,7 @@
 import type { ApiErrorCode } from '../contract/errors.js';
 import type { EventBody } from './log-line.js';
 import type { LogPosition } from './segments.js';
+import type { ReplyTo } from './wire.js';
 
 /**
  * One mutation on its way through a batch. A shard calls, in this order and for every operation of a batch in turn:
@@ -16,4 +17,49 @@ export interface Operation {
   apply(atMs: number): void;
   answer(atMs: number): void;
   fail(code: ApiErrorCode): void;
+}
+
+/**
+ * A refusal that follows from operations which are staged but not durable: told once they are, for else it would show
+ * what a crash could still undo.
+ */
+export class RefuseLater implements Operation {
+  readonly bodies: readonly EventBody[] = [];
+
+  constructor(
+    private readonly code: ApiErrorCode,
+    private readonly reply: ReplyTo,
+  ) {}
+
+  logged(): void {}
+  apply(): void {}
+
+  answer(): void {
+    this.reply.refuse(this.code);
+  }
+
+  fail(code: ApiErrorCode): void {
+    this.reply.refuse(code);
+  }
+}
+
+/** Tries again from scratch when everything staged before it is durable: only then is it known what is true. */
+export class RetryLater implements Operation {
+  readonly bodies: readonly EventBody[] = [];
+
+  constructor(
+    private readonly retry: () => void,
+    private readonly reply: ReplyTo,
+  ) {}
+
+  logged(): void {}
+  apply(): void {}
+
+  answer(): void {
+    this.retry();
+  }
+
+  fail(code: ApiErrorCode): void {
+    this.reply.refuse(code);
+  }
 }

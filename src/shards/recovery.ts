@@ -2,7 +2,7 @@ import type { Logger } from '../log.js';
 import type { Disk } from './disk.js';
 import { scanLog } from './log-reader.js';
 import { LogWriter } from './log-writer.js';
-import { type LogPosition, listSegments, offsetOf, segmentOf } from './segments.js';
+import { type LogPosition, listSegments, offsetOf, segmentOf, segmentPath } from './segments.js';
 import type { Store } from './store.js';
 import type { View } from './view.js';
 
@@ -38,14 +38,15 @@ export async function recover(
   /** Events of an operation whose last line has not come yet: applied together or not at all. */
   let group: Parameters<View['replay']>[] = [];
 
+  const lastSegment = await checkedLastSegment(disk, logDir, replayFrom);
   for await (const line of scanLog(disk, logDir, replayFrom)) {
-    if (line.kind === 'torn') {
+    if (line.kind === 'torn' && segmentOf(line.position) === lastSegment) {
       cutBytes += line.bytes;
       const place = { segment: segmentOf(line.position), offsetBytes: offsetOf(line.position), bytes: line.bytes };
       logger.warn({ logDir, ...place }, 'event log: incomplete last line, cut off');
       continue;
     }
-    if (line.kind === 'damaged' || line.event.seq <= lastSeq) {
+    if (line.kind !== 'event' || line.event.seq <= lastSeq) {
       damagedLines += 1;
       const place = { segment: segmentOf(line.position), offsetBytes: offsetOf(line.position), bytes: line.bytes };
       logger.error({ logDir, ...place }, 'event log: damaged line, skipped');
@@ -63,16 +64,38 @@ export async function recover(
   for (const [, , bytes] of group) cutBytes += bytes;
   if (group.length > 0) logger.warn({ logDir, events: group.length }, 'event log: incomplete operation, cut off');
 
-  const segments = listSegments(disk, logDir);
-  const lastSegment = segments.at(-1) ?? segmentOf(replayFrom);
   // A segment begun just before the crash may hold nothing yet.
   const sizeBytes = segmentOf(end) === lastSegment ? offsetOf(end) : 0;
-  const writer = await LogWriter.open(disk, logDir, maxSegmentBytes, lastSegment, sizeBytes);
+  const writer = await LogWriter.open(disk, logDir, maxSegmentBytes, lastSegment, sizeBytes, logger);
   view.advance(view.meta.appliedSeq, writer.position);
-  await removeUnloggedRegistrations(view.store, logger);
+  // With damage in the log a missing event proves nothing.
+  if (damagedLines === 0) await removeUnloggedRegistrations(view.store, logger);
   view.report();
   return { writer, report: { lastSeq, replayedEvents, damagedLines, cutBytes } };
 }
+
+/**
+ * The number of the last segment.
+ * @throws Error when the log ends before the last checkpoint does: somebody took files away, and going on would hide it.
+ */
+async function checkedLastSegment(disk: Disk, logDir: string, replayFrom: LogPosition): Promise<number> {
+  const lastSegment = listSegments(disk, logDir).at(-1) ?? 1;
+  const offset = offsetOf(replayFrom);
+  const missing = `event log in ${logDir} ends before the last checkpoint (segment ${segmentOf(replayFrom)}, byte ${offset}); restore it from a backup`;
+  if (lastSegment < segmentOf(replayFrom)) throw new Error(missing);
+  if (offset > 0) {
+    const file = disk.openFile(segmentPath(logDir, segmentOf(replayFrom)));
+    try {
+      const before = await file.read(offset - 1, 1);
+      if (before[0] !== NEWLINE) throw new Error(missing);
+    } finally {
+      await file.close();
+    }
+  }
+  return lastSegment;
+}
+
+const NEWLINE = 0x0a;
 
 /** A credential whose event never became durable was never answered: it goes. */
 async function removeUnloggedRegistrations(store: Store, logger: Logger): Promise<void> {

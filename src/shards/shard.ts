@@ -64,6 +64,8 @@ export class Shard {
   private readonly challenges = new Challenges();
   private readonly outboxes = new Set<Outbox>();
   private readonly checkpointTimer: NodeJS.Timeout;
+  /** Operations that wait for the disk before they can be staged. */
+  private readonly underWay = new Set<Promise<void>>();
   private checkpointDue = false;
   private checkpoint: Promise<void> = Promise.resolve();
   private lifecycle: ShardState = 'serving';
@@ -117,7 +119,16 @@ export class Shard {
       onBroken: (error) => this.break(error),
     });
     this.stagedState = new StagedState(options.shard, view, counters, settings.maxCapacityBytes);
-    this.messaging = new Messaging(options.shard, view, this.commit, reader, counters, settings, logger);
+    this.messaging = new Messaging(
+      options.shard,
+      view,
+      this.commit,
+      reader,
+      counters,
+      settings,
+      logger,
+      (work, reply) => this.finish(work, reply),
+    );
     this.registrations = new Registrations(view, this.commit);
     this.checkpointTimer = setInterval(() => this.checkpointSoon(), CHECKPOINT_INTERVAL_MS);
   }
@@ -150,13 +161,22 @@ export class Shard {
     if (this.lifecycle === 'closed') return;
     if (this.lifecycle === 'serving') this.setState('draining', 'close');
     clearInterval(this.checkpointTimer);
+    // Work under way may stage more.
+    while (this.underWay.size > 0) {
+      await Promise.all([...this.underWay, this.commit.drain()]);
+    }
     await this.commit.drain();
     await this.checkpoint;
-    if (!this.commit.isBroken) await this.store.checkpoint(this.view.meta);
+    const isBroken = this.commit.isBroken;
+    if (!isBroken) await this.store.checkpoint(this.view.meta);
     this.setState('closed', 'close');
-    await this.reader.close();
-    await this.log.close();
-    await this.store.close();
+    const closed = await Promise.allSettled([this.reader.close(), this.log.close(), this.store.close()]);
+    for (const outcome of closed) {
+      if (outcome.status === 'fulfilled') continue;
+      // A broken disk fails here too; all that matters is on it already, and must be let go of for the reopening.
+      if (!isBroken) throw outcome.reason;
+      this.options.logger.warn({ shard: this.options.shard, err: outcome.reason }, 'closing a broken shard');
+    }
   }
 
   private dispatch(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
@@ -216,12 +236,16 @@ export class Shard {
   /** An operation that goes on after this turn fails only when the disk does: then the shard can't be trusted. */
   private finish(pending: void | Promise<void>, reply: ReplyTo): void {
     if (pending === undefined) return;
-    pending
+    const settled = pending
       .catch((error: unknown) => {
         reply.refuse('unavailable');
         this.break(error instanceof Error ? error : new Error(String(error)));
       })
-      .finally(() => reply.outbox.flush());
+      .finally(() => {
+        this.underWay.delete(settled);
+        reply.outbox.flush();
+      });
+    this.underWay.add(settled);
   }
 
   private readState(reader: string, key: string, reply: ReplyTo): void {
@@ -239,7 +263,7 @@ export class Shard {
     if (reader !== null) this.commit.logRead(eventBody('registry_read', reader, { read_by: reader }));
     const flat: string[] = [];
     for (const { order, address } of this.view.listAgents({ cursor, limit })) flat.push(order, address);
-    reply.ok(flat, null, null);
+    reply.ok(flat, this.view.agentCount, null);
   }
 
   private checkpointSoon(): void {

@@ -102,9 +102,9 @@ export class ShardedEngine {
     return this.threads.every((thread) => thread.ready);
   }
 
-  /** What the shards report about themselves, summed up. */
-  total(cell: ShardCell): number {
-    return this.counters.total(cell);
+  /** What the shards report about themselves, summed up; all of one moment. */
+  totals(): Readonly<Record<ShardCell, number>> {
+    return this.counters.snapshot();
   }
 
   /** Finishes what the shards have accepted; resolves when all is on disk and every thread has ended. */

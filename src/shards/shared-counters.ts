@@ -7,7 +7,8 @@
 
 const GLOBAL = { seq: 0, stateBytes: 1, queuedBytes: 2 } as const;
 const GLOBAL_CELLS = 8;
-const CELLS_PER_SHARD = 8;
+const CELLS_PER_SHARD = 16;
+const MAX_SNAPSHOT_ATTEMPTS = 10_000;
 
 /** What one shard reports: durable and visible, unlike the reservations. */
 export const SHARD_CELLS = {
@@ -21,8 +22,13 @@ export const SHARD_CELLS = {
   /** What the shard has reserved of the totals, for operations under way and for what is on disk. */
   reservedStateBytes: 6,
   reservedQueuedBytes: 7,
+  /** Odd while the shard publishes. */
+  version: 8,
 } as const;
 export type ShardCell = keyof typeof SHARD_CELLS;
+
+const CELL_NAMES = Object.keys(SHARD_CELLS) as ShardCell[];
+const NO_FIGURES = Object.fromEntries(CELL_NAMES.map((cell) => [cell, 0])) as Record<ShardCell, number>;
 
 /** A total with a limit, of which shards take and give back parts. */
 export type Reservation = 'stateBytes' | 'queuedBytes';
@@ -83,12 +89,46 @@ export class SharedCounters {
     this.release(shard, what, this.read(shard, RESERVED_CELL[what]) - bytesOnDisk);
   }
 
-  report(shard: number, cell: ShardCell, value: number): void {
-    Atomics.store(this.cells, this.cell(shard, cell), BigInt(value));
+  /** Publishes figures that belong together; `snapshot` sees all of them or none. Only the shard itself may call it. */
+  publish(shard: number, figures: Readonly<Partial<Record<ShardCell, number>>>): void {
+    const version = this.cell(shard, 'version');
+    Atomics.add(this.cells, version, 1n);
+    for (const [cell, value] of Object.entries(figures)) {
+      Atomics.store(this.cells, this.cell(shard, cell as ShardCell), BigInt(value));
+    }
+    Atomics.add(this.cells, version, 1n);
   }
 
   read(shard: number, cell: ShardCell): number {
     return Number(Atomics.load(this.cells, this.cell(shard, cell)));
+  }
+
+  /**
+   * Sums over all shards, all of one moment: read again until no shard has published meanwhile (a sequence lock). A
+   * shard publishes in a microsecond, once for each batch.
+   */
+  snapshot(): Readonly<Record<ShardCell, number>> {
+    for (let attempt = 1; ; attempt++) {
+      const before = this.versions();
+      const sums = { ...NO_FIGURES };
+      for (let shard = 0; shard < this.shards; shard++) {
+        for (const cell of CELL_NAMES) sums[cell] += this.read(shard, cell);
+      }
+      const isOneMoment = before >= 0 && this.versions() === before;
+      // A shard that ended within a publication must not hold up everybody else.
+      if (isOneMoment || attempt === MAX_SNAPSHOT_ATTEMPTS) return sums;
+    }
+  }
+
+  /** Rises with every publication; -1 while one is under way. */
+  private versions(): number {
+    let sum = 0;
+    for (let shard = 0; shard < this.shards; shard++) {
+      const version = this.read(shard, 'version');
+      if (version % 2 === 1) return -1;
+      sum += version;
+    }
+    return sum;
   }
 
   private cell(shard: number, cell: ShardCell): number {

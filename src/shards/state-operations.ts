@@ -1,6 +1,6 @@
 import type { ApiErrorCode } from '../contract/errors.js';
 import { type EventBody, eventBody, stateWrittenBody } from './log-line.js';
-import type { Operation } from './operations.js';
+import { type Operation, RefuseLater } from './operations.js';
 import type { StateRow } from './row-codecs.js';
 import type { SharedCounters } from './shared-counters.js';
 import type { View } from './view.js';
@@ -26,13 +26,15 @@ export class StagedState {
     this.maxCapacityBytes = maxCapacityBytes;
   }
 
-  /** Null when the store has no room for the value. */
+  /** When the store has no room for the value: null if that is durable, else an operation that says so once it is. */
   write(writer: string, key: string, value: string, reply: ReplyTo): Operation | null {
     const keyBytes = Buffer.byteLength(key);
     const valueBytes = Buffer.byteLength(value);
     const before = this.usedBytes(key, keyBytes);
     const growth = keyBytes + valueBytes - before;
-    if (growth > 0 && !this.counters.reserve(this.shard, 'stateBytes', growth, this.maxCapacityBytes)) return null;
+    if (growth > 0 && !this.counters.reserve(this.shard, 'stateBytes', growth, this.maxCapacityBytes)) {
+      return this.last.size > 0 ? new RefuseLater('store_full', reply) : null;
+    }
     const body = stateWrittenBody(writer, key, value, valueBytes);
     const row = { value, valueBytes, modifiedBy: writer, modifiedAtMs: 0 };
     return this.stage(new StateOperation(this, key, row, growth, before === 0, [body], reply));
@@ -46,7 +48,7 @@ export class StagedState {
       const body = eventBody('state_deleted', deleter, { key, deleted_by: deleter });
       return this.stage(new StateOperation(this, key, null, -before, false, [body], reply));
     }
-    return this.last.has(key) ? new NotFoundLater(reply) : null;
+    return this.last.has(key) ? new RefuseLater('not_found', reply) : null;
   }
 
   /** Makes the operation visible and gives back the room it freed. */
@@ -109,23 +111,6 @@ class StateOperation implements Operation {
 
   fail(code: ApiErrorCode): void {
     this.staged.failed(this);
-    this.reply.refuse(code);
-  }
-}
-
-class NotFoundLater implements Operation {
-  readonly bodies: readonly EventBody[] = [];
-
-  constructor(readonly reply: ReplyTo) {}
-
-  logged(): void {}
-  apply(): void {}
-
-  answer(): void {
-    this.reply.refuse('not_found');
-  }
-
-  fail(code: ApiErrorCode): void {
     this.reply.refuse(code);
   }
 }

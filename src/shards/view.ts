@@ -69,11 +69,8 @@ export class View {
 
   /** Publishes the shard's counters. */
   report(): void {
-    this.counters.report(this.shard, 'stateBytes', this.stateBytes);
-    this.counters.report(this.shard, 'keys', this.keys);
-    this.counters.report(this.shard, 'agents', this.agents);
-    this.counters.report(this.shard, 'queuedMessages', this.queuedMessages);
-    this.counters.report(this.shard, 'queuedBytes', this.queuedBytes);
+    const { stateBytes, keys, agents, queuedMessages, queuedBytes } = this;
+    this.counters.publish(this.shard, { stateBytes, keys, agents, queuedMessages, queuedBytes });
   }
 
   stateRow(key: string): StateRow | undefined {
@@ -135,6 +132,10 @@ export class View {
     assert(pending !== undefined, `operator ${operatorId} is logged, but its credential was never stored`);
     this.store.operators.put(operatorId, { lookup: pending.credential.lookup, createdAtMs });
     this.store.credentials.put(pending.credential.lookup, pending.credential);
+  }
+
+  get agentCount(): number {
+    return this.agents;
   }
 
   /** Order keys and addresses after `after`, oldest first. */

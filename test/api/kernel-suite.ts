@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import type { ServerOptions } from '../support/server.js';
 import { authenticationChecks } from './checks/authentication.js';
 import { eventChecks } from './checks/events.js';
-import { gateChecks } from './checks/gates.js';
+import { PROOF_OF_WORK, pipelineChecks, proofOfWorkChecks } from './checks/gates.js';
 import { limitChecks } from './checks/limits.js';
 import { listingChecks } from './checks/listings.js';
 import { messageChecks } from './checks/messages.js';
@@ -21,7 +21,8 @@ type RigOptions = ServerOptions & { readonly solves?: 'pipeline' };
 
 /** One server for all checks of a `describe`; whatever it handed out is searched for in its logs at the end. */
 function onServer(name: string, options: RigOptions, checks: (rig: () => Rig) => void): void {
-  describe(name, () => {
+  // One test at a time: they share the server.
+  describe(name, { concurrency: 1 }, () => {
     let shared: Rig | undefined;
     const rig = (): Rig => {
       assert.ok(shared !== undefined, 'the server did not start');
@@ -46,7 +47,8 @@ function onServer(name: string, options: RigOptions, checks: (rig: () => Rig) =>
 
 export function kernelSuite(topology: Topology): void {
   const shape = topologySettings(topology);
-  describe(`kernel API on ${topology.name}`, () => {
+  // Servers start mostly on one core: two suites at a time use both.
+  describe(`kernel API on ${topology.name}`, { concurrency: 2 }, () => {
     const fast = { ...FAST, ...shape, webhook: { allow_networks: ['127.0.0.0/8'] }, log: { level: 'trace' } };
     onServer('with plentiful limits', { config: fast }, (rig) => {
       describe('routing', () => routingChecks(rig));
@@ -61,6 +63,9 @@ export function kernelSuite(topology: Topology): void {
     onServer('with a small store', { config: { ...FAST, ...shape, ...SMALL_STORE } }, smallStoreChecks);
     onServer('with queues that refuse', { config: { ...FAST, ...shape, ...REJECTING_QUEUES } }, rejectingQueueChecks);
     describe('behind a trusted proxy', () => proxyChecks(topology));
-    describe('gates', () => gateChecks(topology));
+    const { auth, rate_limits } = FAST;
+    const pipeline = { auth, rate_limits, ...shape };
+    onServer('with the pipeline gate', { config: pipeline, solves: 'pipeline' }, pipelineChecks);
+    onServer('with proof of work', { config: { ...FAST, ...shape, ...PROOF_OF_WORK } }, proofOfWorkChecks);
   });
 }

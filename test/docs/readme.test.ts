@@ -8,7 +8,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { startServer } from '../../examples/demo/server-process.js';
+import { startServer } from '../support/server.js';
 import { tempDir } from '../support/temp-dir.js';
 import { PROJECT_ROOT } from './project-root.js';
 
@@ -72,11 +72,12 @@ test('what the documentation has the reader paste works, and prints what it show
   assert.ok(session.length >= 4 && differences.length >= 10, 'the steps are found');
 
   const workDir = await tempDir(t);
-  const server = await startServer({ workDir });
-  t.after(() => server.stop());
+  const server = await startServer(t);
   const pasted = steps.map((step) => step.script).join(`\necho '${MARKER}'\n`);
   assert.ok(pasted.includes(DEFAULT_KERNEL_URL) && pasted.includes(DEFAULT_ADMIN_URL), 'default addresses are used');
-  const script = pasted.replaceAll(DEFAULT_KERNEL_URL, server.kernelUrl).replaceAll(DEFAULT_ADMIN_URL, server.adminUrl);
+  const script = pasted
+    .replaceAll(DEFAULT_KERNEL_URL, `http://127.0.0.1:${server.kernelPort}`)
+    .replaceAll(DEFAULT_ADMIN_URL, `http://127.0.0.1:${server.adminPort}`);
 
   const shell = promisify(execFile)('bash', ['-c', `set -eo pipefail\n${script}`], {
     cwd: workDir,

@@ -9,9 +9,11 @@ import { type LogPosition, logPosition, offsetOf, segmentOf, segmentPath } from 
 import { FaultyDisk } from '../support/faulty-disk.js';
 import { seedFor } from '../support/seed.js';
 import { hostileText } from './hostile.js';
+import { recordingLogger } from './shard-rig.js';
 
 const LOG_DIR = '/shard/log';
 const FIRST = segmentPath(LOG_DIR, 1);
+const { logger } = recordingLogger();
 const TS = '2026-03-18T05:30:00.123Z';
 
 function lineWith(seq: number, value: string): string {
@@ -20,7 +22,7 @@ function lineWith(seq: number, value: string): string {
 }
 
 function openWriter(disk: FaultyDisk, maxSegmentBytes = 1_000_000): Promise<LogWriter> {
-  return LogWriter.open(disk, LOG_DIR, maxSegmentBytes, 1, 0);
+  return LogWriter.open(disk, LOG_DIR, maxSegmentBytes, 1, 0, logger);
 }
 
 async function scan(disk: FaultyDisk, from: LogPosition = logPosition(1, 0)): Promise<ScannedLine[]> {
@@ -50,7 +52,7 @@ test('append returns the places where scanning and single reads find the lines, 
             expected.push({ seq, position, bytes: writer.lastLineBytes });
             assert.equal(writer.lastLineBytes, Buffer.byteLength(line));
           }
-          writer.write();
+          await writer.write();
           await writer.sync();
         }
         const reader = new LineReader(disk, LOG_DIR);
@@ -80,7 +82,7 @@ test('a segment that has reached its size is followed by a new one, named durabl
   const writer = await openWriter(disk, 200);
   assert.equal(writer.isSegmentFull, false);
   writer.append(lineWith(1, 'x'.repeat(200)));
-  writer.write();
+  await writer.write();
   await writer.sync();
   assert.equal(writer.isSegmentFull, true);
   await writer.rotate();
@@ -94,7 +96,7 @@ test('a line of 3 MiB and more is found whole, across the reader’s chunks', as
   const writer = await openWriter(disk);
   const values = ['a', '界'.repeat(1_100_000), 'b', '😀'.repeat(300_000), 'c'];
   const places = values.map((value, index) => writer.append(lineWith(index + 1, value)));
-  writer.write();
+  await writer.write();
   const found = await scan(disk);
   assert.deepEqual(
     found.map((line) => line.position),
@@ -110,7 +112,7 @@ async function writerWithOneLine(): Promise<{ disk: FaultyDisk; writer: LogWrite
   const disk = new FaultyDisk();
   const writer = await openWriter(disk);
   writer.append(lineWith(1, 'kept'));
-  writer.write();
+  await writer.write();
   await writer.sync();
   return { disk, writer, before: disk.live(FIRST) };
 }
@@ -121,13 +123,13 @@ test('a disk that fills up after any number of bytes of a batch leaves the log a
     const { disk, writer, before } = await writerWithOneLine();
     disk.roomBytes = before.length + roomBytes;
     writer.append(next);
-    assert.throws(() => writer.write(), DiskFullError);
+    await assert.rejects(async () => writer.write(), DiskFullError);
     assert.deepEqual(disk.live(FIRST), before);
     assert.equal(offsetOf(writer.position), before.length);
     assert.equal(writer.bufferedBytes, 0);
     disk.roomBytes = Number.POSITIVE_INFINITY;
     writer.append(next);
-    writer.write();
+    await writer.write();
     assert.equal(disk.live(FIRST).toString(), before.toString() + next);
   }
 });
@@ -136,7 +138,7 @@ test('a quota counts as a full disk', async () => {
   const { disk, writer } = await writerWithOneLine();
   disk.failNext('write', 'EDQUOT');
   writer.append(lineWith(2, 'x'));
-  assert.throws(() => writer.write(), DiskFullError);
+  await assert.rejects(async () => writer.write(), DiskFullError);
 });
 
 test('an I/O error in the middle of a batch surfaces as it is and leaves the log as it was', async () => {
@@ -144,7 +146,7 @@ test('an I/O error in the middle of a batch surfaces as it is and leaves the log
   disk.maxWriteBytes = 10;
   disk.failNext('write', 'EIO', 3);
   writer.append(lineWith(2, 'x'.repeat(100)));
-  assert.throws(() => writer.write(), { code: 'EIO' });
+  await assert.rejects(async () => writer.write(), { code: 'EIO' });
   assert.deepEqual(disk.live(FIRST), before);
   assert.equal(offsetOf(writer.position), before.length);
 });
@@ -155,7 +157,7 @@ test('a batch that is discarded is never written', async () => {
   writer.discard();
   assert.equal(offsetOf(writer.position), before.length);
   writer.append(lineWith(3, 'written'));
-  writer.write();
+  await writer.write();
   assert.equal(disk.live(FIRST).toString(), before.toString() + lineWith(3, 'written'));
 });
 
@@ -168,7 +170,7 @@ test('a failed sync rejects', async () => {
 test('opening at a size cuts off what lies beyond, durably', async () => {
   const { disk, before } = await writerWithOneLine();
   disk.overwrite(FIRST, (bytes) => Buffer.concat([bytes, Buffer.from('{"seq":2,"ts":"20')]));
-  await LogWriter.open(disk, LOG_DIR, 1_000, 1, before.length);
+  await LogWriter.open(disk, LOG_DIR, 1_000, 1, before.length, logger);
   assert.deepEqual(disk.durable(FIRST), before);
 });
 
@@ -176,7 +178,7 @@ async function damagedLog(t: TestContext): Promise<{ disk: FaultyDisk; places: L
   const disk = new FaultyDisk();
   const writer = await openWriter(disk);
   const places = ['a', 'b', 'c'].map((value, index) => writer.append(lineWith(index + 1, value)));
-  writer.write();
+  await writer.write();
   t.after(() => assert.deepEqual(disk.misuses, []));
   return { disk, places };
 }
@@ -239,7 +241,7 @@ test('lines of more segments than are kept open can all be read', async () => {
   const places: [LogPosition, number][] = [];
   for (let seq = 1; seq <= 80; seq++) {
     places.push([writer.append(lineWith(seq, String(seq))), writer.lastLineBytes]);
-    writer.write();
+    await writer.write();
     await writer.sync();
     await writer.rotate();
   }

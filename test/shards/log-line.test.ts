@@ -94,8 +94,7 @@ function unseenFlips(line: Buffer): string[] {
   return unseen;
 }
 
-// todo: the digits are parsed, not compared, so `a` may become `A` and a leading `0` a blank.
-test('any single flipped bit in the checksum itself is detected', { todo: true }, () => {
+test('any single flipped bit in the checksum itself is detected', () => {
   for (let seq = 1; seq <= 64; seq++) {
     const line = lineOf(encodeLine(seq, TS, eventBody('registry_read', 'tab_a', { read_by: 'tab_a' }), false));
     assert.deepEqual(unseenFlips(line), []);

@@ -133,7 +133,7 @@ export class ShardRig {
   }
 
   async registerAgent(address: string): Promise<void> {
-    const { code } = await this.call(OPS.registerAgent, address, newAgent(address));
+    const { code } = await this.call(OPS.registerAgent, newAgent(address), address);
     assert.equal(code, null);
   }
 

@@ -59,6 +59,8 @@ export class FaultyDisk implements Disk {
   roomBytes = Number.POSITIVE_INFINITY;
   /** Called before each call; may throw, or end the power, in its name. */
   beforeCall: ((call: DiskCall, path: string) => void) | null = null;
+  /** Takes zeros ahead of the log; refuses them otherwise, so that every write needs room of its own. */
+  canFill = false;
   /** A write takes at most this many bytes at once. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
   /** Rises with every power loss; handles of an earlier life are dead. */
@@ -152,12 +154,13 @@ export class FaultyDisk implements Disk {
     file.unsynced = [];
   }
 
+  /** Without the zeros at its end, which were filled in ahead of the log. */
   live(path: string): Buffer {
-    return this.file(path).live;
+    return withoutZeros(this.file(path).live);
   }
 
   durable(path: string): Buffer {
-    return this.file(path).durable;
+    return withoutZeros(this.file(path).durable);
   }
 
   /** Paths of all files, in order. */
@@ -249,10 +252,18 @@ class FaultyFile implements LogFile {
 
   write(bytes: Uint8Array, positionBytes: number): number {
     this.begin('write');
-    const taken = Math.min(bytes.length, this.disk.maxWriteBytes, this.disk.freeBytes());
+    const allocatedBytes = Math.max(0, this.file.live.length - positionBytes);
+    const taken = Math.min(bytes.length, this.disk.maxWriteBytes, allocatedBytes + this.disk.freeBytes());
     if (taken === 0 && bytes.length > 0) throw new DiskError('ENOSPC', 'write', this.path);
     this.change({ kind: 'write', positionBytes, bytes: Buffer.from(bytes.subarray(0, taken)) });
     return taken;
+  }
+
+  async fillZeros(fromBytes: number, toBytes: number): Promise<void> {
+    if (!this.disk.canFill) throw new DiskError('ENOSPC', 'fill', this.path);
+    await this.disk.syncTurn(this.path);
+    this.begin('write');
+    this.change({ kind: 'write', positionBytes: fromBytes, bytes: Buffer.alloc(toBytes - fromBytes) });
   }
 
   async sync(): Promise<void> {
@@ -261,14 +272,17 @@ class FaultyFile implements LogFile {
     try {
       this.begin('sync');
       await this.disk.syncTurn(this.path);
+      if (this.life !== this.disk.life) throw new DiskError('EIO', 'sync', this.path);
     } catch (error) {
-      this.file.syncFailed = true;
+      if (this.life === this.disk.life) this.file.syncFailed = true;
       throw error;
     }
     for (const change of this.file.unsynced.splice(0, length)) this.file.durable = apply(this.file.durable, change);
   }
 
   truncate(sizeBytes: number): void {
+    // A process whose power is off does nothing any more, and must still be able to end.
+    if (this.life !== this.disk.life) return;
     this.begin('truncate');
     this.change({ kind: 'truncate', sizeBytes });
   }
@@ -298,6 +312,12 @@ class FaultyFile implements LogFile {
     // The hook may have ended the power.
     if (this.life !== this.disk.life) throw new DiskError('EIO', call, this.path);
   }
+}
+
+function withoutZeros(bytes: Buffer): Buffer {
+  let length = bytes.length;
+  while (length > 0 && bytes[length - 1] === 0) length--;
+  return bytes.subarray(0, length);
 }
 
 function head(bytes: Buffer, length: number): Buffer {

@@ -28,8 +28,6 @@ export interface ServerOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Added to the command line. */
   readonly args?: readonly string[];
-  /** An existing directory, which stays; a fresh one when absent, which goes. */
-  readonly directory?: string;
 }
 
 /** One event of the log, without what is the log's own. */
@@ -80,7 +78,7 @@ export class TestServer {
   ) {}
 
   static async create(options: ServerOptions): Promise<TestServer> {
-    return new TestServer(options.directory ?? (await makeTempDir()), options);
+    return new TestServer(await makeTempDir(), options);
   }
 
   get dataDir(): string {
@@ -211,10 +209,10 @@ export class TestServer {
     for (const text of texts) assert.doesNotMatch(text, /(?:sk|at)_live_[0-9a-f]{16}/);
   }
 
-  /** Ends the process, however it is, and removes the directory if it is the test's own. */
+  /** Ends the process, however it is, and removes its directory. */
   async dispose(): Promise<void> {
     if (this.child !== null) await this.signal('SIGKILL');
-    if (this.options.directory === undefined) await removeTempDir(this.directory);
+    await removeTempDir(this.directory);
   }
 
   private portOf(label: string): number {

@@ -68,6 +68,16 @@ export function registrationChecks(rig: () => Rig): void {
     assertRecent(me.registered_at);
   });
 
+  test('the stub gate takes any answer, but each challenge once', async () => {
+    for (const response of ['', 'x', 0, null, { a: 1 }]) {
+      const { challenge_id } = await rig().challenge();
+      const body = { verification_response: { challenge_id, response } };
+      const answer = await rig().client.post('/v1/agents', body, rig().operatorKey);
+      rig().server.handedOut.add(String(assertFields(answer, 201, ['agent_address', 'agent_token']).agent_token));
+      assertError(await rig().client.post('/v1/agents', body, rig().operatorKey), 'verification_failed');
+    }
+  });
+
   test('malformed registrations are 400 and leave the challenge unused', async () => {
     const { challenge_id } = await rig().challenge();
     const malformed = [

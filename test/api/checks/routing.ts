@@ -181,6 +181,27 @@ export function routingChecks(rig: () => Rig): void {
     }
   });
 
+  test('a body sent in chunks is read like any other, up to 2 MiB', async () => {
+    const agent = await rig().agent();
+    const head = `PUT /v1/state/chunked HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer ${agent.token}\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n`;
+    const inChunks = (body: string, size: number): string => {
+      let chunks = '';
+      for (let at = 0; at < body.length; at += size) {
+        const chunk = body.slice(at, at + size);
+        chunks += `${chunk.length.toString(16)}\r\n${chunk}\r\n`;
+      }
+      return `${chunks}0\r\n\r\n`;
+    };
+    const value = 'x'.repeat(100_000);
+    const written = await rawExchange(rig().server.kernelPort, head + inChunks(JSON.stringify({ value }), 4_000));
+    assert.match(written, /^HTTP\/1\.1 200 /);
+    assert.equal((await agent.read('chunked')).json().value, value);
+    const tooLarge = JSON.stringify({ value: 'y' }).padEnd(2_097_153);
+    const refused = await rawExchange(rig().server.kernelPort, head + inChunks(tooLarge, 65_536));
+    assert.match(refused, /^HTTP\/1\.1 413 /);
+    assert.equal((await agent.read('chunked')).json().value, value);
+  });
+
   test('a request whose length is uncertain is refused, and nothing behind it is served', async () => {
     const agent = await rig().agent();
     const { kernelPort } = rig().server;
