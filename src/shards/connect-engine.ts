@@ -19,8 +19,10 @@ import type {
   StoredChallenge,
 } from '../contract/engine.js';
 import { decodeCursor, encodeCursor } from './cursors.js';
+import { KeyVersions } from './key-versions.js';
 import { mergePages } from './merge-pages.js';
 import { toByteString } from './overlay-table.js';
+import { ReadCache } from './read-cache.js';
 import { shardOf } from './routing.js';
 import { ShardClient } from './shard-client.js';
 import { SharedCounters } from './shared-counters.js';
@@ -30,6 +32,7 @@ import { OPS } from './wire.js';
 /** What a gateway thread needs to reach the shards; crosses threads (transfer `control`). */
 export interface EngineConnection {
   readonly counterMemory: SharedArrayBuffer;
+  readonly versionMemory: SharedArrayBuffer;
   readonly totalStateBytes: number;
   /** Brings a `ShardPort` for each shard, and a new one whenever a shard restarts. */
   readonly control: MessagePort;
@@ -59,12 +62,14 @@ export async function connectEngine(connection: EngineConnection): Promise<Conne
 export class ConnectedEngine implements Engine {
   private readonly clients: ShardClient[] = [];
   private readonly counters: SharedCounters;
+  private readonly readCache: ReadCache;
   private readonly totalStateBytes: number;
   private readonly control: MessagePort;
   readonly connected: Promise<void>;
 
   constructor(connection: EngineConnection) {
     this.counters = new SharedCounters(connection.counterMemory);
+    this.readCache = new ReadCache(new KeyVersions(connection.versionMemory));
     this.totalStateBytes = connection.totalStateBytes;
     this.control = connection.control;
     for (let shard = 0; shard < this.counters.shards; shard++) this.clients.push(new ShardClient());
@@ -143,7 +148,12 @@ export class ConnectedEngine implements Engine {
   }
 
   readState(reader: string, key: string): Promise<EngineReply<StateEntry>> {
-    return this.owner(key).call(OPS.readState, reader, key, null, toEntry);
+    const owner = this.owner(key);
+    const cached = this.readCache.get(key);
+    if (cached !== undefined && owner.tell(OPS.logRead, reader, key)) {
+      return Promise.resolve({ ok: true, value: cached });
+    }
+    return owner.call(OPS.readState, reader, key, null, this.toEntry);
   }
 
   writeState(writer: string, key: string, value: string): Promise<EngineReply<{ readonly writtenAtMs: number }>> {
@@ -187,6 +197,13 @@ export class ConnectedEngine implements Engine {
     }
     return { ok: true, value: parts };
   }
+
+  private readonly toEntry = (x: unknown, y: unknown, z: unknown, key: unknown): StateEntry => {
+    const [lastModifiedAtMs, counter, version] = z as [number, number, number];
+    const entry = { key: key as string, value: x as string, lastModifiedBy: y as string, lastModifiedAtMs };
+    this.readCache.put(entry, counter, version);
+    return entry;
+  };
 
   private owner(name: string): ShardClient {
     return this.clients[shardOf(name, this.clients.length)] as ShardClient;
@@ -233,10 +250,6 @@ function toChallenge(x: unknown): StoredChallenge {
 
 function toReceipt(x: unknown, y: unknown): MessageReceipt {
   return { messageId: x as string, sentAtMs: y as number };
-}
-
-function toEntry(x: unknown, y: unknown, z: unknown, key: unknown): StateEntry {
-  return { key: key as string, value: x as string, lastModifiedBy: y as string, lastModifiedAtMs: z as number };
 }
 
 function toWritten(x: unknown): { readonly writtenAtMs: number } {

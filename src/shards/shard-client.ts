@@ -11,6 +11,9 @@ import { type Op, Outbox, STRIDE, type WireBatch } from './wire.js';
 
 /** Requests one gateway may have in flight at one shard; past it, `unavailable`. */
 export const MAX_IN_FLIGHT_PER_SHARD = 16_384;
+/** What may be told without an answer coming back before a call must show that the shard keeps up. */
+const MAX_TOLD_WITHOUT_REPLY = 8_192;
+const NO_REPLY = -1;
 
 /** What the parts of an answer mean. One function for each operation, never a closure: it runs for every request. */
 export type Decode<T> = (x: unknown, y: unknown, z: unknown, key: unknown) => T;
@@ -28,6 +31,7 @@ export class ShardClient {
   private outbox: Outbox | null = null;
   private port: MessagePort | null = null;
   private flushScheduled = false;
+  private toldSinceReply = 0;
   /** By request id; free ids are used again. */
   private readonly requests: (InFlight | null)[] = [];
   private readonly freeIds: number[] = [];
@@ -42,13 +46,28 @@ export class ShardClient {
     if (outbox === null || this.inFlight >= MAX_IN_FLIGHT_PER_SHARD) return Promise.resolve(UNAVAILABLE);
     const id = this.freeIds.pop() ?? this.requests.length;
     outbox.push(op, id, a, b, c);
-    if (!this.flushScheduled) {
-      this.flushScheduled = true;
-      setImmediate(this.flush);
-    }
+    this.flushThisTurn();
     return new Promise<EngineReply<T>>((resolve) => {
       this.requests[id] = { resolve: resolve as InFlight['resolve'], decode, key: b };
     });
+  }
+
+  /**
+   * Tells the shard something that it does not answer. False, and nothing is told, when the shard is away or has not
+   * answered anything for long: then `call` finds out how it is.
+   */
+  tell(op: Op, a: unknown, b: unknown): boolean {
+    if (this.outbox === null || this.toldSinceReply >= MAX_TOLD_WITHOUT_REPLY) return false;
+    this.toldSinceReply += 1;
+    this.outbox.push(op, NO_REPLY, a, b, null);
+    this.flushThisTurn();
+    return true;
+  }
+
+  private flushThisTurn(): void {
+    if (this.flushScheduled) return;
+    this.flushScheduled = true;
+    setImmediate(this.flush);
   }
 
   get inFlight(): number {
@@ -59,6 +78,7 @@ export class ShardClient {
   connect(port: MessagePort): void {
     this.disconnect();
     this.port = port;
+    this.toldSinceReply = 0;
     this.outbox = new Outbox(port);
     port.on('message', (replies: WireBatch) => this.receive(replies));
   }
@@ -71,6 +91,7 @@ export class ShardClient {
   }
 
   private receive(replies: WireBatch): void {
+    this.toldSinceReply = 0;
     for (let i = 0; i < replies.length; i += STRIDE) {
       const request = this.take(replies[i] as number);
       if (request === null) continue;

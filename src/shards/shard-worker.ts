@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { createLogger } from '../log.js';
 import { realDisk } from './disk.js';
+import { KeyVersions } from './key-versions.js';
 import type { RecoveryReport } from './recovery.js';
 import type { EngineSettings } from './settings.js';
 import { Shard } from './shard.js';
@@ -13,6 +14,7 @@ export interface ShardWorkerData {
   readonly shard: number;
   readonly directory: string;
   readonly counterMemory: SharedArrayBuffer;
+  readonly versionMemory: SharedArrayBuffer;
   readonly settings: EngineSettings;
 }
 
@@ -27,7 +29,7 @@ export type ShardReport =
 
 assert(parentPort !== null, 'shard-worker runs as a worker thread');
 const supervisor = parentPort;
-const { shard: shardNumber, directory, counterMemory, settings } = workerData as ShardWorkerData;
+const { shard: shardNumber, directory, counterMemory, versionMemory, settings } = workerData as ShardWorkerData;
 
 function report(message: ShardReport): void {
   supervisor.postMessage(message);
@@ -39,6 +41,7 @@ const shard = await Shard.open({
   directory,
   disk: realDisk,
   counters: new SharedCounters(counterMemory),
+  versions: new KeyVersions(versionMemory),
   settings,
   logger,
   onBroken: (error) => {

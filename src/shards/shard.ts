@@ -6,6 +6,7 @@ import type { Logger } from '../log.js';
 import { Challenges } from './challenges.js';
 import type { Disk } from './disk.js';
 import { GroupCommit } from './group-commit.js';
+import type { KeyVersions } from './key-versions.js';
 import { eventBody, stateReadBody } from './log-line.js';
 import { LineReader } from './log-reader.js';
 import type { LogWriter } from './log-writer.js';
@@ -45,6 +46,7 @@ export interface ShardOptions {
   readonly directory: string;
   readonly disk: Disk;
   readonly counters: SharedCounters;
+  readonly versions: KeyVersions;
   readonly settings: EngineSettings;
   readonly logger: Logger;
   /** The shard can only read from now on; somebody should reopen it. */
@@ -86,6 +88,7 @@ export class Shard {
       options.logger,
     );
     options.counters.raiseSeq(report.lastSeq);
+    options.versions.allChanged(options.shard);
     const { stateBytes, queuedBytes } = view.meta;
     options.counters.resetReservation(options.shard, 'stateBytes', stateBytes);
     options.counters.resetReservation(options.shard, 'queuedBytes', queuedBytes);
@@ -118,7 +121,7 @@ export class Shard {
       betweenBatches: () => this.betweenBatches(),
       onBroken: (error) => this.break(error),
     });
-    this.stagedState = new StagedState(options.shard, view, counters, settings.maxCapacityBytes);
+    this.stagedState = new StagedState(options.shard, view, counters, options.versions, settings.maxCapacityBytes);
     this.messaging = new Messaging(
       options.shard,
       view,
@@ -183,6 +186,8 @@ export class Shard {
     switch (op) {
       case OPS.readState:
         return this.readState(a as string, b as string, reply);
+      case OPS.logRead:
+        return this.commit.logRead(stateReadBody(a as string, b as string, true));
       case OPS.listKeys: {
         const { keys, total } = this.view.listKeys(a as string, b as string | null, c as number);
         return reply.ok(keys, total, null);
@@ -253,7 +258,9 @@ export class Shard {
     const row = this.view.stateRow(key);
     this.commit.logRead(stateReadBody(reader, key, row !== undefined));
     if (row === undefined) return reply.refuse('not_found');
-    reply.ok(row.value, row.modifiedBy, row.modifiedAtMs);
+    const { versions, shard } = this.options;
+    const counter = versions.counterOf(shard, key);
+    reply.ok(row.value, row.modifiedBy, [row.modifiedAtMs, counter, versions.version(counter)]);
   }
 
   /** `reader` is null on the shards that do not own the reader: only one of them logs the event. */

@@ -6,6 +6,7 @@ import { workerEntry } from '../worker-entry.js';
 import { type ConnectedEngine, connectEngine, type EngineConnection, type ShardPort } from './connect-engine.js';
 import { lockDataDirectory, openManifest, shardDirectory } from './data-directory.js';
 import { realDisk } from './disk.js';
+import { createVersionMemory } from './key-versions.js';
 import type { RecoveryReport } from './recovery.js';
 import type { EngineSettings } from './settings.js';
 import type { ShardCommand, ShardReport, ShardWorkerData } from './shard-worker.js';
@@ -55,6 +56,7 @@ export class ShardedEngine {
   private readonly options: ShardedEngineOptions;
   private readonly lock: Server;
   private readonly counters: SharedCounters;
+  private readonly versionMemory: SharedArrayBuffer;
   private readonly threads: ShardThread[] = [];
   /** One for each connected gateway. */
   private readonly controls: MessageChannel[] = [];
@@ -67,6 +69,7 @@ export class ShardedEngine {
     this.lock = lock;
     this.shards = shards;
     this.counters = new SharedCounters(createCounterMemory(shards));
+    this.versionMemory = createVersionMemory(shards);
   }
 
   async start(): Promise<void> {
@@ -85,6 +88,7 @@ export class ShardedEngine {
     for (const thread of this.threads) if (thread.ready) this.attach(thread, channel);
     return {
       counterMemory: this.counters.memory,
+      versionMemory: this.versionMemory,
       totalStateBytes: this.options.settings.maxCapacityBytes,
       control: channel.port2,
     };
@@ -129,6 +133,7 @@ export class ShardedEngine {
       shard,
       directory: shardDirectory(this.options.dataDir, shard),
       counterMemory: this.counters.memory,
+      versionMemory: this.versionMemory,
       settings: this.options.settings,
     };
     const worker = new Worker(workerEntry('shard'), { workerData, name: `shard-${shard}` });

@@ -1,4 +1,5 @@
 import type { ApiErrorCode } from '../contract/errors.js';
+import type { KeyVersions } from './key-versions.js';
 import { type EventBody, eventBody, stateWrittenBody } from './log-line.js';
 import { type Operation, RefuseLater } from './operations.js';
 import type { StateRow } from './row-codecs.js';
@@ -15,11 +16,13 @@ export class StagedState {
   private readonly shard: number;
   private readonly view: View;
   private readonly counters: SharedCounters;
+  private readonly versions: KeyVersions;
   private readonly maxCapacityBytes: number;
   /** The last staged operation that changes the key. */
   private readonly last = new Map<string, StateOperation>();
 
-  constructor(shard: number, view: View, counters: SharedCounters, maxCapacityBytes: number) {
+  constructor(shard: number, view: View, counters: SharedCounters, versions: KeyVersions, maxCapacityBytes: number) {
+    this.versions = versions;
     this.shard = shard;
     this.view = view;
     this.counters = counters;
@@ -54,6 +57,7 @@ export class StagedState {
   /** Makes the operation visible and gives back the room it freed. */
   applied(operation: StateOperation, atMs: number): void {
     const { key, row, growthBytes } = operation;
+    this.versions.changed(this.shard, key);
     if (row === null) {
       this.view.removeState(key, growthBytes);
     } else {

@@ -24,6 +24,8 @@ export const OPS = {
   takeChallenge: 10,
   createOperator: 11,
   registerAgent: 12,
+  /** The gateway has answered a read from its cache: the shard logs it, and sends no reply. */
+  logRead: 13,
 } as const;
 export type Op = (typeof OPS)[keyof typeof OPS];
 

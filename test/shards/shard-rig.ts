@@ -9,6 +9,7 @@ import type { MessagePort } from 'node:worker_threads';
 import pino, { type Logger } from 'pino';
 import type { NewCredential } from '../../src/contract/engine.js';
 import type { ApiErrorCode } from '../../src/contract/errors.js';
+import { createVersionMemory, KeyVersions } from '../../src/shards/key-versions.js';
 import type { LoggedEvent } from '../../src/shards/log-line.js';
 import { scanLog } from '../../src/shards/log-reader.js';
 import { logPosition } from '../../src/shards/segments.js';
@@ -94,6 +95,7 @@ export class ShardRig {
       directory: place,
       disk,
       counters,
+      versions: new KeyVersions(createVersionMemory(1)),
       settings: { ...SETTINGS, ...settings },
       logger,
       onBroken: (error) => broken.push(error),

@@ -1,0 +1,43 @@
+import { nameHash } from './routing.js';
+
+/**
+ * Key versions: by which a gateway knows, without asking, that a value it has read before is still the value.
+ * Owns:      a table of counters in shared memory, a part of it for each shard; keys share counters by hash.
+ * Invariant: a counter rises before a change of any of its keys is visible to anybody. So whoever finds it unchanged
+ *            holds a value that was current at that moment, whichever gateway read whatever else.
+ */
+
+/** Two keys of one counter only cost each other a read; 64 KiB for each shard. */
+const COUNTERS_PER_SHARD = 16_384;
+
+export function createVersionMemory(shards: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(shards * COUNTERS_PER_SHARD * Int32Array.BYTES_PER_ELEMENT);
+}
+
+export class KeyVersions {
+  private readonly counters: Int32Array;
+
+  constructor(readonly memory: SharedArrayBuffer) {
+    this.counters = new Int32Array(memory);
+  }
+
+  /** Where the key's counter is. */
+  counterOf(shard: number, key: string): number {
+    return shard * COUNTERS_PER_SHARD + (nameHash(key) % COUNTERS_PER_SHARD);
+  }
+
+  version(counter: number): number {
+    return Atomics.load(this.counters, counter);
+  }
+
+  /** Call before the change is visible; only by the shard that owns the key. */
+  changed(shard: number, key: string): void {
+    Atomics.add(this.counters, this.counterOf(shard, key), 1);
+  }
+
+  /** Call before a shard serves again: recovery may have brought changes that nobody was told of. */
+  allChanged(shard: number): void {
+    const first = shard * COUNTERS_PER_SHARD;
+    for (let counter = first; counter < first + COUNTERS_PER_SHARD; counter++) Atomics.add(this.counters, counter, 1);
+  }
+}
