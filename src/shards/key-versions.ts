@@ -1,5 +1,3 @@
-import { nameHash } from './routing.js';
-
 /**
  * Key versions: by which a gateway knows, without asking, that a value it has read before is still the value.
  * Owns:      a table of counters in shared memory, a part of it for each shard; keys share counters by hash.
@@ -7,11 +5,18 @@ import { nameHash } from './routing.js';
  *            holds a value that was current at that moment, whichever gateway read whatever else.
  */
 
-/** Two keys of one counter only cost each other a read; 64 KiB for each shard. */
+/** A power of two. Two keys of one counter only cost each other a read; 64 KiB for each shard. */
 const COUNTERS_PER_SHARD = 16_384;
 
 export function createVersionMemory(shards: number): SharedArrayBuffer {
   return new SharedArrayBuffer(shards * COUNTERS_PER_SHARD * Int32Array.BYTES_PER_ELEMENT);
+}
+
+/** FNV-1a (Fowler, Noll, Vo) over UTF-16 units: allocates nothing, which matters once for every write. */
+function fnv1a(key: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193);
+  return hash >>> 0;
 }
 
 export class KeyVersions {
@@ -23,7 +28,7 @@ export class KeyVersions {
 
   /** Where the key's counter is. */
   counterOf(shard: number, key: string): number {
-    return shard * COUNTERS_PER_SHARD + (nameHash(key) % COUNTERS_PER_SHARD);
+    return shard * COUNTERS_PER_SHARD + (fnv1a(key) & (COUNTERS_PER_SHARD - 1));
   }
 
   version(counter: number): number {

@@ -12,14 +12,25 @@ import type { ReplyTo } from './wire.js';
  * deletes in one batch do not both find the key; its answer waits for the batch, so nothing shows before it is durable.
  * Owns:      the last staged operation of each key, and the room it reserved.
  */
+
+/** Above the bytes of any key and value together. */
+const TICKET_UNIT = 2 ** 22;
+/** Tickets start again long after the operations that had them are settled. */
+const MAX_TICKETS = 2 ** 30;
+
 export class StagedState {
   private readonly shard: number;
   private readonly view: View;
   private readonly counters: SharedCounters;
   private readonly versions: KeyVersions;
   private readonly maxCapacityBytes: number;
-  /** The last staged operation that changes the key. */
-  private readonly last = new Map<string, StateOperation>();
+  /**
+   * Of each key with staged operations: the last one's ticket * 2^22 + the bytes that key and value will then take, 0
+   * when the key will be gone. Numbers, not the operations: a Map that lives on keeps what passed through it from being
+   * collected young (its old tables point to each other), and operations hold values.
+   */
+  private readonly last = new Map<string, number>();
+  private tickets = 0;
 
   constructor(shard: number, view: View, counters: SharedCounters, versions: KeyVersions, maxCapacityBytes: number) {
     this.versions = versions;
@@ -40,7 +51,8 @@ export class StagedState {
     }
     const body = stateWrittenBody(writer, key, value, valueBytes);
     const row = { value, valueBytes, modifiedBy: writer, modifiedAtMs: 0 };
-    return this.stage(new StateOperation(this, key, row, growth, before === 0, [body], reply));
+    const ticket = this.stage(key, keyBytes + valueBytes);
+    return new StateOperation(this, ticket, key, row, growth, before === 0, [body], reply);
   }
 
   /** When the key is not there: null if that is durable, else an operation that says so once it is. */
@@ -49,7 +61,7 @@ export class StagedState {
     const before = this.usedBytes(key, keyBytes);
     if (before > 0) {
       const body = eventBody('state_deleted', deleter, { key, deleted_by: deleter });
-      return this.stage(new StateOperation(this, key, null, -before, false, [body], reply));
+      return new StateOperation(this, this.stage(key, 0), key, null, -before, false, [body], reply);
     }
     return this.last.has(key) ? new RefuseLater('not_found', reply) : null;
   }
@@ -65,23 +77,29 @@ export class StagedState {
       this.view.putState(key, row, growthBytes, operation.isNew);
     }
     if (growthBytes < 0) this.counters.release(this.shard, 'stateBytes', -growthBytes);
-    if (this.last.get(key) === operation) this.last.delete(key);
+    this.settle(operation);
   }
 
   failed(operation: StateOperation): void {
     if (operation.growthBytes > 0) this.counters.release(this.shard, 'stateBytes', operation.growthBytes);
-    if (this.last.get(operation.key) === operation) this.last.delete(operation.key);
+    this.settle(operation);
   }
 
-  private stage(operation: StateOperation): StateOperation {
-    this.last.set(operation.key, operation);
-    return operation;
+  private stage(key: string, bytes: number): number {
+    this.tickets = (this.tickets + 1) % MAX_TICKETS;
+    this.last.set(key, this.tickets * TICKET_UNIT + bytes);
+    return this.tickets;
+  }
+
+  private settle({ key, ticket }: StateOperation): void {
+    const last = this.last.get(key);
+    if (last !== undefined && Math.floor(last / TICKET_UNIT) === ticket) this.last.delete(key);
   }
 
   /** Key and value bytes once all that is staged is applied; 0 when the key will not be there. */
   private usedBytes(key: string, keyBytes: number): number {
     const staged = this.last.get(key);
-    if (staged !== undefined) return staged.row === null ? 0 : keyBytes + staged.row.valueBytes;
+    if (staged !== undefined) return staged % TICKET_UNIT;
     const valueBytes = this.view.valueBytes(key);
     return valueBytes < 0 ? 0 : keyBytes + valueBytes;
   }
@@ -93,6 +111,7 @@ type StagedRow = { -readonly [Field in keyof StateRow]: StateRow[Field] };
 class StateOperation implements Operation {
   constructor(
     readonly staged: StagedState,
+    readonly ticket: number,
     readonly key: string,
     /** null deletes. */
     readonly row: StagedRow | null,
