@@ -1,5 +1,6 @@
 import type { Disk, LogFile } from './disk.js';
 import { decodeLine, type LoggedEvent } from './log-line.js';
+import type { RecentLog } from './recent-log.js';
 import { type LogPosition, listSegments, logPosition, offsetOf, segmentOf, segmentPath } from './segments.js';
 
 /**
@@ -67,12 +68,20 @@ function bytesBeforeZeros(rest: Buffer): number {
 export class LineReader {
   private readonly disk: Disk;
   private readonly logDir: string;
+  private readonly recent: RecentLog;
   /** Least recently used first. */
   private readonly open = new Map<number, LogFile>();
 
-  constructor(disk: Disk, logDir: string) {
+  constructor(disk: Disk, logDir: string, recent: RecentLog) {
     this.disk = disk;
     this.logDir = logDir;
+    this.recent = recent;
+  }
+
+  /** As `read`, at once and from memory; undefined when only the file still has it. */
+  readRecent(position: LogPosition, bytes: number): LoggedEvent | null | undefined {
+    const line = this.recent.read(position, bytes);
+    return line === undefined ? undefined : decodeLine(line.subarray(0, bytes - 1));
   }
 
   /** The event at `position`, or null when the line there is damaged. Rejects on an I/O error. */

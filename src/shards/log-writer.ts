@@ -1,5 +1,6 @@
 import type { Logger } from '../log.js';
 import type { Disk, LogFile } from './disk.js';
+import { RecentLog } from './recent-log.js';
 import { type LogPosition, logPosition, segmentPath } from './segments.js';
 
 /**
@@ -17,6 +18,7 @@ import { type LogPosition, logPosition, segmentPath } from './segments.js';
 const FILL_BYTES = 4 * 1024 * 1024;
 const REFILL_BELOW_BYTES = 2 * 1024 * 1024;
 
+const RECENT_BYTES = 16 * 1024 * 1024;
 const INITIAL_BUFFER_BYTES = 1024 * 1024;
 /** A buffer that one huge batch made larger than this is given back. */
 const KEPT_BUFFER_BYTES = 8 * 1024 * 1024;
@@ -46,6 +48,8 @@ export class LogWriter {
   /** The fill under way: nothing may be written past `filledToBytes` before it settles. */
   private filling: Promise<void> | null = null;
   private fillFailed = false;
+  /** What was written last. */
+  readonly recent = new RecentLog(RECENT_BYTES);
   /** Bytes of the line appended last. */
   lastLineBytes = 0;
 
@@ -118,6 +122,7 @@ export class LogWriter {
       this.filledToBytes = this.sizeBytes;
       throw isDiskFull(error) ? new DiskFullError(error) : error;
     }
+    this.recent.add(logPosition(this.segment, this.sizeBytes), bytes);
     this.sizeBytes += bytes.length;
     this.filledToBytes = Math.max(this.filledToBytes, this.sizeBytes);
     this.discard();

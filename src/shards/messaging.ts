@@ -4,11 +4,10 @@ import type { ApiErrorCode } from '../contract/errors.js';
 import type { KernelEvent } from '../contract/events.js';
 import type { Logger } from '../log.js';
 import type { GroupCommit } from './group-commit.js';
-import { type EventBody, eventBody, messageSentBody } from './log-line.js';
+import { type EventBody, eventBody, type LoggedEvent, messageSentBody } from './log-line.js';
 import type { LineReader } from './log-reader.js';
 import { MessageQueue, type QueuedMessage } from './message-queue.js';
 import { type Operation, RetryLater } from './operations.js';
-import { RecentMessages } from './recent-messages.js';
 import type { LogPosition } from './segments.js';
 import type { EngineSettings } from './settings.js';
 import type { SharedCounters } from './shared-counters.js';
@@ -18,13 +17,12 @@ import type { ReplyTo } from './wire.js';
 
 /**
  * Messaging: the queues of one shard's agents.
- * Owns:      the queues in memory (pointers), messages of the last moments, the shard's part of queued bytes.
+ * Owns:      the queues in memory (pointers), the shard's part of queued bytes.
  * Never:     hands out a message that is not durable, or one that another operation has claimed.
  * Invariant: a queue in memory equals its rows in the view, but for what staged operations have claimed.
  *
  * Queues are read from the view when first needed and forgotten when idle, so a start costs nothing for them.
  */
-const RECENT_BYTES = 32 * 1024 * 1024;
 /** Past this many queues in memory, idle ones are forgotten between two batches. */
 const MAX_IDLE_QUEUES = 16_384;
 /** What a line holds beside its body: seq, ts, crc; an upper bound. */
@@ -41,7 +39,6 @@ export class Messaging {
   /** The shard's: sees to work that goes on after this turn. */
   private readonly track: (work: void | Promise<void>, reply: ReplyTo) => void;
   private readonly queues = new Map<string, MessageQueue>();
-  readonly recent = new RecentMessages(RECENT_BYTES);
   private droppedCount = 0;
   /** Senders whose recipient's queue is full of messages that are not durable yet. */
   private waiting: (() => void)[] = [];
@@ -75,13 +72,13 @@ export class Messaging {
       return this.retryLater(() => this.send(from, to, content, reply), reply);
     }
 
-    const message = { messageId: randomUUID(), from, to, content, sentAtMs: 0 };
-    const body = messageSentBody(message.messageId, from, to, content);
+    const messageId = randomUUID();
+    const body = messageSentBody(messageId, from, to, content);
     const reservedBytes = Buffer.byteLength(body) + LINE_FRAME_BYTES;
     if (!this.counters.reserve(this.shard, 'queuedBytes', reservedBytes, this.settings.maxQueuedBytes)) {
       return reply.refuse('store_full');
     }
-    const operation = new SendOperation(this, queue, message, body, reservedBytes, full, reply);
+    const operation = new SendOperation(this, queue, messageId, to, body, reservedBytes, full, reply);
     queue.incoming += 1;
     if (full) queue.dropping += 1;
     if (full) return this.whileReading(queue, this.sendAfterDrop(operation, queue, to));
@@ -103,9 +100,10 @@ export class Messaging {
     }
     const claimed = queue.claim(limit);
     const messages: ReceivedMessage[] = [];
-    for (const { seq } of claimed) {
-      const recent = this.recent.get(seq);
-      if (recent !== undefined) messages.push(recent);
+    for (const { position, bytes } of claimed) {
+      const recent = messageOf(this.reader.readRecent(position, bytes));
+      if (recent === undefined) break;
+      messages.push(recent);
     }
     if (messages.length === claimed.length) return this.stageReceive(queue, agent, claimed, messages, reply);
     return this.whileReading(queue, this.receiveFromLog(queue, agent, claimed, reply));
@@ -120,12 +118,11 @@ export class Messaging {
   }
 
   sent(operation: SendOperation): void {
-    const { message, pointer, queue, reservedBytes } = operation;
+    const { to, pointer, queue, reservedBytes } = operation;
     if (operation.isDropping) queue.dropping -= 1;
-    this.view.addMessage(message.to, pointer.seq, pointer);
+    this.view.addMessage(to, pointer.seq, pointer);
     queue.incoming -= 1;
     queue.push(pointer);
-    this.recent.add(pointer.seq, message, pointer.bytes);
     this.counters.release(this.shard, 'queuedBytes', reservedBytes - pointer.bytes);
     this.wakeWaiting();
   }
@@ -140,7 +137,6 @@ export class Messaging {
   removed(queue: MessageQueue, to: string, message: QueuedMessage): void {
     queue.remove(message.seq);
     this.view.removeMessage(to, message.seq, message.bytes);
-    this.recent.remove(message.seq);
     this.counters.release(this.shard, 'queuedBytes', message.bytes);
   }
 
@@ -185,7 +181,7 @@ export class Messaging {
       oldest = queue.claim(1)[0];
     }
     if (oldest !== undefined) {
-      const messageId = this.recent.get(oldest.seq)?.messageId ?? (await this.readMessage(oldest))?.messageId;
+      const messageId = (await this.readMessage(oldest))?.messageId;
       if (messageId === undefined) this.removeDamaged(queue, to, oldest);
       else operation.drop(oldest, messageId);
     }
@@ -199,9 +195,7 @@ export class Messaging {
     claimed: readonly QueuedMessage[],
     reply: ReplyTo,
   ): Promise<void> {
-    const found = await Promise.all(
-      claimed.map(async (pointer) => this.recent.get(pointer.seq) ?? (await this.readMessage(pointer))),
-    );
+    const found = await Promise.all(claimed.map((pointer) => this.readMessage(pointer)));
     const pointers: QueuedMessage[] = [];
     const messages: ReceivedMessage[] = [];
     claimed.forEach((pointer, index) => {
@@ -229,10 +223,9 @@ export class Messaging {
 
   /** Undefined when the line is damaged. Rejects on an I/O error. */
   private async readMessage(pointer: QueuedMessage): Promise<ReceivedMessage | undefined> {
-    const event = (await this.reader.read(pointer.position, pointer.bytes)) as KernelEvent | null;
-    if (event === null || event.type !== 'message_sent') return undefined;
-    const { message_id, from, to, content } = event.data;
-    return { messageId: message_id, from, to, content, sentAtMs: Date.parse(event.ts) };
+    const { position, bytes } = pointer;
+    const recent = this.reader.readRecent(position, bytes);
+    return messageOf(recent === undefined ? await this.reader.read(position, bytes) : recent);
   }
 
   /** A message that can't be read can't be delivered, and must not block those behind it. */
@@ -265,13 +258,12 @@ export class Messaging {
   }
 }
 
-interface StagedMessage {
-  readonly messageId: string;
-  readonly from: string;
-  readonly to: string;
-  readonly content: string;
-  /** Set with the batch's time. */
-  sentAtMs: number;
+/** Undefined for anything but a message that was sent. */
+function messageOf(logged: LoggedEvent | null | undefined): ReceivedMessage | undefined {
+  const event = logged as KernelEvent | null | undefined;
+  if (event?.type !== 'message_sent') return undefined;
+  const { message_id, from, to, content } = event.data;
+  return { messageId: message_id, from, to, content, sentAtMs: Date.parse(event.ts) };
 }
 
 class SendOperation implements Operation {
@@ -282,7 +274,8 @@ class SendOperation implements Operation {
   constructor(
     readonly messaging: Messaging,
     readonly queue: MessageQueue,
-    readonly message: StagedMessage,
+    readonly messageId: string,
+    readonly to: string,
     body: EventBody,
     readonly reservedBytes: number,
     /** Its place is another's, who must be dropped for it. */
@@ -295,7 +288,7 @@ class SendOperation implements Operation {
   /** Drops a claimed message for this one; both events stand or fall together. */
   drop(oldest: QueuedMessage, messageId: string): void {
     this.dropped = oldest;
-    const { to } = this.message;
+    const { to } = this;
     const body = eventBody('message_dropped', to, { message_id: messageId, to, reason: 'queue_full' });
     this.bodies = [`${body},"ref":${oldest.seq}`, ...this.bodies];
   }
@@ -305,17 +298,16 @@ class SendOperation implements Operation {
     this.pointer = { seq, position, bytes };
   }
 
-  apply(atMs: number): void {
-    this.message.sentAtMs = atMs;
+  apply(): void {
     if (this.dropped !== null) {
-      this.messaging.removed(this.queue, this.message.to, this.dropped);
+      this.messaging.removed(this.queue, this.to, this.dropped);
       this.messaging.dropped();
     }
     this.messaging.sent(this);
   }
 
   answer(atMs: number): void {
-    this.reply.ok(this.message.messageId, atMs, null);
+    this.reply.ok(this.messageId, atMs, null);
   }
 
   fail(code: ApiErrorCode): void {

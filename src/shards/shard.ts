@@ -92,7 +92,7 @@ export class Shard {
     const { stateBytes, queuedBytes } = view.meta;
     options.counters.resetReservation(options.shard, 'stateBytes', stateBytes);
     options.counters.resetReservation(options.shard, 'queuedBytes', queuedBytes);
-    return new Shard(options, store, view, writer, new LineReader(options.disk, logDir), report);
+    return new Shard(options, store, view, writer, new LineReader(options.disk, logDir, writer.recent), report);
   }
 
   private constructor(

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { encodeLine, eventBody } from '../../src/shards/log-line.js';
 import { LineReader, type ScannedLine, scanLog } from '../../src/shards/log-reader.js';
 import { DiskFullError, LogWriter } from '../../src/shards/log-writer.js';
+import { RecentLog } from '../../src/shards/recent-log.js';
 import { type LogPosition, logPosition, offsetOf, segmentOf, segmentPath } from '../../src/shards/segments.js';
 import { FaultyDisk } from '../support/faulty-disk.js';
 import { seedFor } from '../support/seed.js';
@@ -55,7 +56,7 @@ test('append returns the places where scanning and single reads find the lines, 
           await writer.write();
           await writer.sync();
         }
-        const reader = new LineReader(disk, LOG_DIR);
+        const reader = new LineReader(disk, LOG_DIR, new RecentLog(0));
         const found = await scan(disk);
         assert.deepEqual(
           found.map((line) => line.kind === 'event' && [line.event.seq, line.position, line.bytes]),
@@ -203,7 +204,7 @@ test('any flipped bit of a line is handed out as damage in its place, and the li
         damaged.reduce((sum, line) => sum + line.bytes, 0),
         to - from,
       );
-      const reader = new LineReader(copy, LOG_DIR);
+      const reader = new LineReader(copy, LOG_DIR, new RecentLog(0));
       assert.equal(await reader.read(places[1] as number, to - from), null);
     }
   }
@@ -224,7 +225,7 @@ test('a file that ends within a line hands out the rest as torn, with its place 
 
 test('a single read that does not meet a line’s end is refused, and an I/O error rejects', async (t) => {
   const { disk, places } = await damagedLog(t);
-  const reader = new LineReader(disk, LOG_DIR);
+  const reader = new LineReader(disk, LOG_DIR, new RecentLog(0));
   const bytes = offsetOf(places[1] as number);
   assert.notEqual(await reader.read(places[0] as number, bytes), null);
   assert.equal(await reader.read(places[0] as number, bytes - 1), null);
@@ -245,7 +246,7 @@ test('lines of more segments than are kept open can all be read', async () => {
     await writer.sync();
     await writer.rotate();
   }
-  const reader = new LineReader(disk, LOG_DIR);
+  const reader = new LineReader(disk, LOG_DIR, new RecentLog(0));
   for (const round of [1, 2]) {
     const found = await Promise.all(places.map(([position, bytes]) => reader.read(position, bytes)));
     assert.deepEqual(

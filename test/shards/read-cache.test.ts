@@ -27,7 +27,7 @@ async function twoGateways(t: TestContext): Promise<{ first: Engine; second: Eng
   return { first: await engine.connect(), second: await engine.connect() };
 }
 
-async function valueOf(engine: Engine, key: string): Promise<string | null> {
+async function readValue(engine: Engine, key: string): Promise<string | null> {
   const reply = await engine.readState(READER, key);
   return reply.ok ? reply.value.value : null;
 }
@@ -37,11 +37,11 @@ test('a value is never read again once a write to its key was answered by anothe
   for (let round = 0; round < 300; round++) {
     const key = `k${round % 7}`;
     assert.ok((await first.writeState(WRITER, key, `${round}`)).ok);
-    assert.equal(await valueOf(second, key), `${round}`);
-    assert.equal(await valueOf(second, key), `${round}`, 'the second read may come from the cache');
+    assert.equal(await readValue(second, key), `${round}`);
+    assert.equal(await readValue(second, key), `${round}`, 'the second read may come from the cache');
     if (round % 3 === 0) {
       assert.ok((await first.deleteState(WRITER, key)).ok);
-      assert.equal(await valueOf(second, key), null);
+      assert.equal(await readValue(second, key), null);
     }
   }
 });
@@ -56,7 +56,7 @@ test('what one gateway has read another reads at least as new', async (t) => {
   let seen = 0;
   while (written < 400) {
     for (const gateway of [first, second]) {
-      const value = Number(await valueOf(gateway, 'k'));
+      const value = Number(await readValue(gateway, 'k'));
       assert.ok(value >= seen, `read ${value} after ${seen}`);
       seen = value;
     }
