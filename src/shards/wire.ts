@@ -44,8 +44,9 @@ export class Outbox {
     this.batch.push(first, second, a, b, c);
   }
 
-  get isEmpty(): boolean {
-    return this.batch.length === 0;
+  /** Entries gathered. */
+  get size(): number {
+    return this.batch.length / STRIDE;
   }
 
   flush(): void {
