@@ -45,10 +45,19 @@ export async function runCheck(check: EngineCheck, factory: EngineFactory, seed:
   }
 }
 
-/** Registers the whole suite with node:test, for one engine. */
-export function describeEngine(name: string, factory: EngineFactory, counts: HistoryCounts = DEFAULT_HISTORIES): void {
+/**
+ * Registers the whole suite with node:test, for one engine; but for the ways to stop that it passes in another test
+ * file (`describeReopening`), named in `elsewhere`.
+ */
+export function describeEngine(
+  name: string,
+  factory: EngineFactory,
+  counts: HistoryCounts = DEFAULT_HISTORIES,
+  elsewhere: readonly Reopening[] = [],
+): void {
+  const isElsewhere = ({ needs }: EngineCheck): boolean => elsewhere.some((how) => how === needs);
   describe(`engine conformance: ${name}`, () => {
-    for (const check of ENGINE_CHECKS) registerCheck(check, factory);
+    for (const check of ENGINE_CHECKS) if (!isElsewhere(check)) registerCheck(check, factory);
     const histories = (t: TestContext): HistoryOptions => ({ ...counts, seed: seedFor(t) });
     test('random histories, operation by operation, are answered as the model answers them', (t) =>
       checkSequentialHistories(factory, histories(t)));
