@@ -4,6 +4,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { type Admin, startAdmin } from './admin/admin.js';
 import { createMetrics } from './admin/metrics.js';
 import { BcryptPool } from './auth-pool/bcrypt-pool.js';
+import { ProvenHasher } from './auth-pool/proven-hasher.js';
 import { serveHasher } from './auth-pool/remote-hasher.js';
 import type { Config, ListenAddress } from './config/config.js';
 import { DeathWatch } from './death-watch.js';
@@ -81,7 +82,8 @@ class ServerParts {
   admin: Admin | null = null;
   private gateway: Gateway | null = null;
   private readonly threads = new Set<GatewayThread>();
-  private readonly hasher: BcryptPool;
+  private readonly pool: BcryptPool;
+  private readonly hasher: ProvenHasher;
   private readonly limiterMemory = createLimiterMemory();
   private readonly hmacServerKey: Buffer;
   private stopping: Promise<void> | null = null;
@@ -94,12 +96,13 @@ class ServerParts {
     private readonly onFatal: (error: Error) => void,
   ) {
     this.hmacServerKey = loadServerKey(config.dataDir);
-    this.hasher = new BcryptPool({
+    this.pool = new BcryptPool({
       threads: config.auth.poolThreads,
       maxPending: config.auth.maxPending,
       cost: config.auth.bcryptCost,
       onThreadDeath: (error) => deaths.record('bcrypt', error),
     });
+    this.hasher = new ProvenHasher(this.pool);
   }
 
   async start(): Promise<void> {
@@ -147,7 +150,7 @@ class ServerParts {
     }
     this.gateway?.close();
     await Promise.all(threads.map((thread) => thread.close()));
-    await Promise.all([this.observer?.close(), this.admin?.close(), this.hasher.close()]);
+    await Promise.all([this.observer?.close(), this.admin?.close(), this.pool.close()]);
     await this.shards.close();
   }
 

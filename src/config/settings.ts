@@ -74,8 +74,8 @@ export const SETTINGS = {
 
   'topology.gateways': perCores(
     integer(1, 64),
-    (cores) => Math.min(64, Math.max(1, Math.floor(cores / 8))),
-    'an eighth of the cores, at least 1',
+    (cores) => Math.min(64, cores),
+    'one for each core, at most 64',
     'Threads that serve HTTP.',
   ),
   'topology.shards': unset(

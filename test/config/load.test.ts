@@ -52,7 +52,7 @@ test('nothing given: the documented defaults', () => {
       webhookOutboundPerMin: 60,
     },
     operators: { requireTerms: true },
-    topology: { gateways: 1, shards: null },
+    topology: { gateways: 8, shards: null },
     auth: { scheme: 'bcrypt', bcryptCost: 10, sessionTtlMs: 30_000, poolThreads: 4, maxPending: 1000 },
     state: { maxCapacityBytes: 1_073_741_824, maxKeyBytes: 1024, maxValueBytes: 1_048_576 },
     messaging: {
@@ -85,9 +85,9 @@ test('nothing given: the documented defaults', () => {
 test('defaults that follow the cores stay within their bounds', () => {
   for (const [cores, gateways, poolThreads] of [
     [1, 1, 1],
-    [2, 1, 1],
-    [15, 1, 7],
-    [16, 2, 8],
+    [2, 2, 1],
+    [15, 15, 7],
+    [16, 16, 8],
     [1024, 64, 64],
   ] as const) {
     const config = load({ cores });
