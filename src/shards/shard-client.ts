@@ -16,8 +16,7 @@ const MAX_TOLD_WITHOUT_REPLY = 8_192;
 const NO_REPLY = -1;
 /**
  * A batch is sent at the end of the first loop turn that adds nothing to it, or when it has this many entries. Under
- * load a turn is over after a handful of requests, and waking the shard for each handful costs more than the requests;
- * an idle gateway pays one empty turn.
+ * load a turn is over after a handful of requests, and waking the shard for each handful costs more than the requests.
  */
 const MAX_GATHERED = 32;
 
@@ -45,7 +44,9 @@ export class ShardClient {
   /** Runs at the end of each loop turn while something is to be sent. */
   private readonly flush = (): void => {
     const size = this.outbox?.size ?? 0;
-    if (size > this.sizeLastTurn && size < MAX_GATHERED) {
+    // When nobody else waits for this shard there is no load: the request must not wait either.
+    const isAlone = this.inFlight === size;
+    if (size > this.sizeLastTurn && size < MAX_GATHERED && !isAlone) {
       this.sizeLastTurn = size;
       setImmediate(this.flush);
       return;
