@@ -134,11 +134,4 @@ export class SharedCounters {
   private cell(shard: number, cell: ShardCell): number {
     return GLOBAL_CELLS + shard * CELLS_PER_SHARD + SHARD_CELLS[cell];
   }
-
-  /** Sum over all shards. */
-  total(cell: ShardCell): number {
-    let sum = 0;
-    for (let shard = 0; shard < this.shards; shard++) sum += this.read(shard, cell);
-    return sum;
-  }
 }
