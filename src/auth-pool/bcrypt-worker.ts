@@ -2,6 +2,7 @@
  * Entry of a pool thread: runs one bcrypt after the other, below everybody else's priority.
  * Never:     keeps a token, or throws for anything a token or a stored hash can hold.
  */
+import { Buffer } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import { readlinkSync } from 'node:fs';
 import { getPriority, setPriority } from 'node:os';

@@ -4,6 +4,7 @@
  * Never: knows a configurable limit (those are checked in the gateway), or does I/O.
  * Unknown fields are ignored everywhere: no schema sets `additionalProperties: false`.
  */
+import { Buffer } from 'node:buffer';
 import { FormatRegistry, Kind, type Static, type TObject, type TUnsafe, Type, TypeRegistry } from '@sinclair/typebox';
 import { API_ERRORS, type ApiErrorCode } from './errors.js';
 import { MAX_CONTACT_HASH_BYTES, MAX_WEBHOOK_URL_BYTES } from './limits.js';

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 /**
  * Gathering a request body that comes in pieces, within one byte budget for all requests of a listener.
  * Owns:      copies of the chunks; uWebSockets.js empties its own when the callback returns.

@@ -3,6 +3,7 @@
  * Owns:      its gateway; it closes it before the thread ends, since a live native app in a dead thread aborts the process.
  * Commands:  `GatewayCommand` from the parent; `GatewayNotice` to it.
  */
+import { Buffer } from 'node:buffer';
 import { isMainThread, type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { connectHasher } from '../auth-pool/remote-hasher.js';
 import type { Config } from '../config/config.js';

@@ -1,4 +1,5 @@
 /** Sending and receiving messages over HTTP: hot, so answers are put together by hand. */
+import { Buffer } from 'node:buffer';
 import type { ReceivedBatch } from '../contract/engine.js';
 import { ApiError } from '../contract/errors.js';
 import { MESSAGES_PAGE } from '../contract/limits.js';

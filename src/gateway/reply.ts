@@ -11,6 +11,7 @@
  * at the next request instead of serving it. So such an answer is written whole through header calls, left unended, and
  * the connection closed soon after, which leaves the client time to read it.
  */
+import { Buffer } from 'node:buffer';
 import { STATUS_CODES } from 'node:http';
 import { API_ERRORS, ApiError, type ApiErrorCode } from '../contract/errors.js';
 import { MAX_BODY_BYTES } from '../contract/limits.js';

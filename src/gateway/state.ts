@@ -1,4 +1,5 @@
 /** The shared key-value store over HTTP: the hottest routes, so answers are put together by hand. */
+import { Buffer } from 'node:buffer';
 import type { Capacity, KeyPage, StateEntry } from '../contract/engine.js';
 import { ApiError } from '../contract/errors.js';
 import { CAPACITY_KEY, KEYS_PAGE } from '../contract/limits.js';

@@ -3,6 +3,7 @@
  * talk to its own network. The dispatcher must check again when it connects: a name may resolve elsewhere by then.
  * Bound:     two lookups at a time (each holds a thread of libuv's pool, which fdatasync needs too), 64 waiting, 5 s.
  */
+import { Buffer } from 'node:buffer';
 import { promises as dns } from 'node:dns';
 import ipaddr from 'ipaddr.js';
 import { MAX_WEBHOOK_URL_BYTES } from '../contract/limits.js';

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import type { Disk, LogFile } from './disk.js';
 import { decodeLine, type LoggedEvent } from './log-line.js';
 import type { RecentLog } from './recent-log.js';

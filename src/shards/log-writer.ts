@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import type { Logger } from '../log.js';
 import type { Disk, LogFile } from './disk.js';
 import { RecentLog } from './recent-log.js';

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import { randomUUID } from 'node:crypto';
 import type { ReceivedMessage } from '../contract/engine.js';
 import type { ApiErrorCode } from '../contract/errors.js';

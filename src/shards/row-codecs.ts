@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import type { Credential } from '../contract/engine.js';
 /** How rows look in LMDB. */
 import type { RowCodec } from './overlay-table.js';

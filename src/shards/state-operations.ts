@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import type { ApiErrorCode } from '../contract/errors.js';
 import type { KeyVersions } from './key-versions.js';
 import { type EventBody, eventBody, stateWrittenBody } from './log-line.js';

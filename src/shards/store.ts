@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Credential } from '../contract/engine.js';
 import { OverlayTable, type RowCodec } from './overlay-table.js';

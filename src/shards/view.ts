@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { Buffer } from 'node:buffer';
 import type { KeyPage, PageRequest } from '../contract/engine.js';
 import type { KernelEvent } from '../contract/events.js';
 import { isAgentAddress } from '../contract/tokens.js';

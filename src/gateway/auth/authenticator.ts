@@ -8,6 +8,7 @@
  * If the engine still holds that very hash, the token needs no second bcrypt, only the lookup - so an active agent costs
  * one bcrypt per process, and a revocation missed here still takes effect within the TTL.
  */
+import { Buffer } from 'node:buffer';
 import { randomBytes, timingSafeEqual } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import type { HasherStats, PasswordHasher } from '../../auth-pool/password-hasher.js';

@@ -1,3 +1,4 @@
+import { Buffer } from 'node:buffer';
 import { createHash, timingSafeEqual } from 'node:crypto';
 
 /** Whether `expectedHex` is the SHA-256 of `text`, in a time that does not tell how near it was. */

@@ -2,6 +2,7 @@
  * The `pipeline` gate: a seed and eight text operations, trivial for a program and tedious for a person.
  * Pure but for the random source it is given. The language of operations is API.md's; clients implement the same.
  */
+import { Buffer } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import { isDigestOf } from './digest-compare.js';
 import type { Gate, RandomBytes } from './gate.js';

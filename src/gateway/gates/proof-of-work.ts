@@ -2,6 +2,7 @@
  * The `proof_of_work` gate: find a string whose SHA-256 after a given prefix starts with n zero bits (2^n tries on
  * average). Judging costs one hash. A proof fits one challenge only, as the prefix is random and used once.
  */
+import { Buffer } from 'node:buffer';
 import { createHash } from 'node:crypto';
 import type { Gate, RandomBytes } from './gate.js';
 
