@@ -36,7 +36,7 @@ export interface GroupCommitOptions {
   /** Between two batches, when nothing is half done. */
   betweenBatches(): Promise<void>;
   /** Writing has ended for good. */
-  onBroken(error: Error): void;
+  onBroken(error: unknown): void;
 }
 
 export class GroupCommit {
@@ -123,7 +123,7 @@ export class GroupCommit {
         await this.options.betweenBatches();
       }
     } catch (error) {
-      this.break(error instanceof Error ? error : new Error(String(error)));
+      this.break(error);
     }
     // In the same turn as the last look at `wanted`: what is staged from now on starts a new run.
     this.running = null;
@@ -220,10 +220,10 @@ export class GroupCommit {
     this.failAll(batch, 'store_full');
   }
 
-  private failed(batch: readonly Operation[], error: unknown): Error {
+  private failed(batch: readonly Operation[], error: unknown): unknown {
     this.broken = true;
     this.failAll(batch, 'unavailable');
-    return error instanceof Error ? error : new Error(String(error));
+    return error;
   }
 
   /** What was staged behind the batch may build on it, so all of it fails together. */
@@ -235,7 +235,7 @@ export class GroupCommit {
     this.options.flushReplies();
   }
 
-  private break(error: Error): void {
+  private break(error: unknown): void {
     this.broken = true;
     this.failAll([], 'unavailable');
     this.options.onBroken(error);
@@ -243,6 +243,6 @@ export class GroupCommit {
 
   private syncSoon(): void {
     if (this.broken || this.syncing !== null) return;
-    this.sync().catch((error: unknown) => this.break(error instanceof Error ? error : new Error(String(error))));
+    this.sync().catch((error: unknown) => this.break(error));
   }
 }

@@ -81,9 +81,9 @@ export class Messaging {
     }
     const operation = new SendOperation(this, queue, messageId, to, body, reservedBytes, full, reply);
     queue.incoming += 1;
-    if (full) queue.dropping += 1;
-    if (full) return this.whileReading(queue, this.sendAfterDrop(operation, queue, to));
-    this.commit.stage(operation);
+    if (!full) return this.commit.stage(operation);
+    queue.dropping += 1;
+    return this.whileReading(queue, this.sendAfterDrop(operation, queue, to));
   }
 
   /**

@@ -103,6 +103,8 @@ export interface KeyRange {
   readonly limit: number;
 }
 
+const UNCHANGED = Symbol('unchanged');
+
 export class OverlayTable<Row> {
   private readonly db: Database<Buffer, Buffer>;
   private readonly codec: RowCodec<Row>;
@@ -115,12 +117,8 @@ export class OverlayTable<Row> {
   }
 
   get(key: ByteString): Row | undefined {
-    const active = this.active.rows;
-    const changed = active.get(key);
-    if (changed !== undefined) return changed;
-    if (active.has(key)) return undefined;
-    const flushing = this.flushing?.rows;
-    if (flushing?.has(key)) return flushing.get(key);
+    const changed = this.changed(key);
+    if (changed !== UNCHANGED) return changed;
     // The buffer is lmdb's own and holds until the next read: decode before anything else happens.
     const stored = this.db.getBinaryFast(Buffer.from(key, 'latin1'));
     return stored === undefined ? undefined : this.codec.decode(stored);
@@ -130,23 +128,15 @@ export class OverlayTable<Row> {
   sizeOf(key: ByteString): number {
     const { sizeOf, storedSizeOf } = this.codec;
     assert(sizeOf !== undefined && storedSizeOf !== undefined, 'rows of this table have no size');
-    let changed = this.active.rows.get(key);
-    if (changed === undefined && this.active.rows.has(key)) return -1;
-    if (changed === undefined && this.flushing?.rows.has(key)) {
-      changed = this.flushing.rows.get(key);
-      if (changed === undefined) return -1;
-    }
-    if (changed !== undefined) return sizeOf(changed);
+    const changed = this.changed(key);
+    if (changed !== UNCHANGED) return changed === undefined ? -1 : sizeOf(changed);
     const stored = this.db.getBinaryFast(Buffer.from(key, 'latin1'));
     return stored === undefined ? -1 : storedSizeOf(stored);
   }
 
   has(key: ByteString): boolean {
-    const active = this.active.rows;
-    if (active.has(key)) return active.get(key) !== undefined;
-    const flushing = this.flushing?.rows;
-    if (flushing?.has(key)) return flushing.get(key) !== undefined;
-    return this.db.doesExist(Buffer.from(key, 'latin1'));
+    const changed = this.changed(key);
+    return changed === UNCHANGED ? this.db.doesExist(Buffer.from(key, 'latin1')) : changed !== undefined;
   }
 
   put(key: ByteString, row: Row): void {
@@ -177,7 +167,8 @@ export class OverlayTable<Row> {
         if (stored[s] === key) s++;
         if (active[a] === key) a++;
         if (flushing[f] === key) f++;
-        if (this.isVisible(key)) found.push(key);
+        // A key that only LMDB knows is there: it came from LMDB's own page.
+        if (this.changed(key) !== undefined) found.push(key);
       }
       from = isLastPage ? null : pageEnd;
     }
@@ -206,12 +197,13 @@ export class OverlayTable<Row> {
     this.flushing = null;
   }
 
-  private isVisible(key: ByteString): boolean {
+  /** The row as the overlay has it, undefined for a tombstone; UNCHANGED when only LMDB knows. */
+  private changed(key: ByteString): Row | undefined | typeof UNCHANGED {
     const active = this.active.rows;
-    if (active.has(key)) return active.get(key) !== undefined;
+    const row = active.get(key);
+    if (row !== undefined || active.has(key)) return row;
     const flushing = this.flushing?.rows;
-    if (flushing?.has(key)) return flushing.get(key) !== undefined;
-    return true;
+    return flushing?.has(key) ? flushing.get(key) : UNCHANGED;
   }
 
   private storedKeys(start: ByteString, end: ByteString | null, limit: number): ByteString[] {

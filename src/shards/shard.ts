@@ -244,7 +244,7 @@ export class Shard {
     const settled = pending
       .catch((error: unknown) => {
         reply.refuse('unavailable');
-        this.break(error instanceof Error ? error : new Error(String(error)));
+        this.break(error);
       })
       .finally(() => {
         this.underWay.delete(settled);
@@ -295,7 +295,7 @@ export class Shard {
       await this.store.checkpoint(this.view.meta);
       await cleanUp();
     } catch (error) {
-      this.break(error instanceof Error ? error : new Error(String(error)));
+      this.break(error);
     }
   }
 
@@ -303,8 +303,9 @@ export class Shard {
     for (const outbox of this.outboxes) outbox.flush();
   }
 
-  private break(error: Error): void {
+  private break(cause: unknown): void {
     if (this.lifecycle === 'read-only' || this.lifecycle === 'closed') return;
+    const error = cause instanceof Error ? cause : new Error(String(cause));
     this.setState('read-only', error.message);
     this.options.onBroken(error);
   }
