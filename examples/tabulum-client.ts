@@ -58,6 +58,25 @@ export interface MessageBatch {
   readonly remaining: number;
 }
 
+export interface LeasedMessage extends Message {
+  /** Acknowledges this delivery. */
+  readonly lease_id: string;
+  /** 1 for the first delivery. */
+  readonly delivery_count: number;
+}
+
+export interface LeasedBatch {
+  /** First in, first out. They stay in the queue, hidden, until acknowledged or until their time is over. */
+  readonly messages: readonly LeasedMessage[];
+  readonly remaining: number;
+}
+
+export interface Acknowledged {
+  readonly acked: number;
+  /** Ids of leases that had ended already: those messages come, or came, again. */
+  readonly unknown: readonly string[];
+}
+
 export interface StateEntry {
   readonly key: string;
   readonly value: string;
@@ -170,6 +189,9 @@ interface Call {
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
   readonly body?: unknown;
+  readonly idempotencyKey?: string;
+  /** The server may take this much longer to answer. */
+  readonly waitMs?: number;
   /** Repeating it after a 503 does no harm. */
   readonly repeatable: boolean;
 }
@@ -256,23 +278,46 @@ export class TabulumAgent {
   }
 
   /** The receipt means: the message is on disk and waits in the recipient's queue. Not repeated after a 503, since
-   *  that could send it twice. @param content 1 to 65,536 bytes. */
-  send(to: string, content: string): Promise<MessageReceipt> {
+   *  that could send it twice - unless it has a key: then repeats send nothing, and you may repeat it after
+   *  `no_answer` too. @param content 1 to 65,536 bytes. @param idempotencyKey yours, a new one for each message. */
+  send(to: string, content: string, idempotencyKey?: string): Promise<MessageReceipt> {
     const body = { to, content };
     return this.#transport.call({
       operation: 'messages.send',
       method: 'POST',
       path: '/v1/messages',
       body,
-      repeatable: false,
+      repeatable: idempotencyKey !== undefined,
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
     });
   }
 
-  /** Takes messages out of the own queue, oldest first; each is delivered once. @param limit 1 to 100. */
-  receive(limit = 50): Promise<MessageBatch> {
-    const path = `/v1/messages?limit=${limit}`;
+  /** Takes messages out of the own queue, oldest first; each is delivered once. @param limit 1 to 100.
+   *  @param waitSeconds 0 to 30: with an empty queue, the answer waits that long for a first message. */
+  receive(limit = 50, waitSeconds = 0): Promise<MessageBatch> {
+    const path = `/v1/messages?limit=${limit}&wait=${waitSeconds}`;
     // A refused receive took nothing, so repeating it is harmless.
-    return this.#transport.call({ operation: 'messages.receive', method: 'GET', path, repeatable: true });
+    const waitMs = waitSeconds * 1000;
+    return this.#transport.call({ operation: 'messages.receive', method: 'GET', path, waitMs, repeatable: true });
+  }
+
+  /** Borrows messages: acknowledge them with `ack` once they are dealt with, or they come again after
+   *  `visibilitySeconds` (1 to 43,200). At least once, in exchange for nothing being lost when you fail in between. */
+  lease(limit = 50, waitSeconds = 0, visibilitySeconds = 60): Promise<LeasedBatch> {
+    const path = `/v1/messages?limit=${limit}&wait=${waitSeconds}&ack=manual&visibility=${visibilitySeconds}`;
+    const waitMs = waitSeconds * 1000;
+    return this.#transport.call({ operation: 'messages.lease', method: 'GET', path, waitMs, repeatable: true });
+  }
+
+  /** @param leaseIds 1 to 1000 of `LeasedMessage.lease_id`. */
+  ack(leaseIds: readonly string[]): Promise<Acknowledged> {
+    return this.#transport.call({
+      operation: 'messages.ack',
+      method: 'POST',
+      path: '/v1/messages/ack',
+      body: { lease_ids: leaseIds },
+      repeatable: true,
+    });
   }
 
   /** `null` when there is no such key. */
@@ -368,6 +413,7 @@ class Transport {
     const headers: Record<string, string> = {};
     if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
     if (call.body !== undefined) headers['content-type'] = 'application/json';
+    if (call.idempotencyKey !== undefined) headers['idempotency-key'] = call.idempotencyKey;
     let status: number;
     let text: string;
     let retryAfter: string | null;
@@ -375,7 +421,7 @@ class Transport {
       const response = await fetch(this.#baseUrl + call.path, {
         method: call.method,
         headers,
-        signal: AbortSignal.timeout(this.#timeoutMs),
+        signal: AbortSignal.timeout(this.#timeoutMs + (call.waitMs ?? 0)),
         redirect: 'error',
         ...(call.body === undefined ? {} : { body: JSON.stringify(call.body) }),
       });

@@ -15,6 +15,8 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
 /** A stop that takes longer is a bug: say so and end, rather than hang for ever. */
 const STOP_LIMIT_MS = 9_500;
+/** The same after a fatal error, when not everything can be waited for. */
+const FATAL_STOP_LIMIT_MS = 7_000;
 
 interface ServeFlags {
   readonly config?: string;
@@ -42,6 +44,21 @@ program
   .allowExcessArguments(false)
   .action(serve);
 
+/** Not loaded to serve: their code would be a quarter of a start's work. */
+const OTHER_COMMANDS: readonly (() => Promise<Command>)[] = [
+  async () => (await import('./admin/commands/observe.js')).observeCommand(),
+  async () => (await import('./admin/commands/remove.js')).removeCommand(),
+  async () => (await import('./admin/commands/revoke.js')).revokeCommand(),
+  async () => (await import('./admin/commands/verify.js')).verifyCommand(),
+  async () => (await import('./admin/commands/backup.js')).backupCommand(),
+  async () => (await import('./admin/commands/restore.js')).restoreCommand(),
+  async () => (await import('./admin/commands/reshard.js')).reshardCommand(),
+  async () => (await import('./admin/commands/archive.js')).archiveCommand(),
+];
+if (process.argv[2] !== 'serve') {
+  for (const load of OTHER_COMMANDS) program.addCommand((await load()).copyInheritedSettings(program));
+}
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -68,9 +85,16 @@ async function serve(flags: ServeFlags): Promise<void> {
   const { config } = loaded;
   const logger = createLogger('main', config.log.level);
   warnOfSmallThreadPool(config, logger);
-  const fatal = (error: Error): never => {
+  let running: RunningServer | null = null;
+  const fatal = (error: Error): void => {
     logger.fatal({ err: error }, 'the server ends: it can not go on');
-    process.exit(EXIT_FAILED);
+    const exit = (): never => process.exit(EXIT_FAILED);
+    const ending = running;
+    running = null;
+    if (ending === null) exit();
+    // Threads that listen close first: ending them as they are would abort the process (uWebSockets.js).
+    setTimeout(exit, FATAL_STOP_LIMIT_MS);
+    ending?.stop().then(exit, exit);
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', (reason) => fatal(reason instanceof Error ? reason : new Error(String(reason))));
@@ -78,6 +102,7 @@ async function serve(flags: ServeFlags): Promise<void> {
   let server: RunningServer;
   try {
     server = await startServer(config, logger, fatal);
+    running = server;
   } catch (error) {
     process.stderr.write(`tabulum: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exit(EXIT_FAILED);

@@ -2,7 +2,10 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { MessageChannel } from 'node:worker_threads';
 import { type Admin, startAdmin } from './admin/admin.js';
+import { byLawRoutes } from './admin/by-law-routes.js';
 import { createMetrics } from './admin/metrics.js';
+import { Removals } from './admin/removals.js';
+import { Revocations, type SessionHolder } from './admin/revocations.js';
 import { BcryptPool } from './auth-pool/bcrypt-pool.js';
 import { ProvenHasher } from './auth-pool/proven-hasher.js';
 import { serveHasher } from './auth-pool/remote-hasher.js';
@@ -14,8 +17,11 @@ import { type GatewayThread, startGatewayThread } from './gateway/gateway-thread
 import { createLimiterMemory, kernelRates, SharedLimiter } from './gateway/limits/shared-limiter.js';
 import type { Logger } from './log.js';
 import { type Observer, startObserver } from './observe/observer.js';
+import type { AdminEngine } from './shards/admin-engine.js';
+import { realDisk } from './shards/disk.js';
 import { engineSettings } from './shards/settings.js';
 import { openShardedEngine, type ShardedEngine } from './shards/sharded-engine.js';
+import { startWebhookThread, type WebhookThread } from './webhooks/webhook-thread.js';
 
 /**
  * The server: wires data directory, shards, auth pool, gateways, observer and admin, in this order, and ends them in
@@ -25,6 +31,8 @@ import { openShardedEngine, type ShardedEngine } from './shards/sharded-engine.j
 
 /** A gateway thread that does not tell its figures in this time is left out of the metrics. */
 const STATS_TIMEOUT_MS = 1_000;
+/** A gateway thread that has not forgotten a revoked subject in this time makes the revocation's answer 503. */
+const REVOKE_TIMEOUT_MS = 5_000;
 /** Requests in hand may take this long to finish once a stop is asked for. */
 const DRAIN_LIMIT_MS = 5_000;
 
@@ -82,6 +90,11 @@ class ServerParts {
   admin: Admin | null = null;
   private gateway: Gateway | null = null;
   private readonly threads = new Set<GatewayThread>();
+  private webhooks: WebhookThread | null = null;
+  private webhooksStarting: Promise<void> = Promise.resolve();
+  private adminEngine: AdminEngine | null = null;
+  private removals: Removals | null = null;
+  private revocations: Revocations | null = null;
   private readonly pool: BcryptPool;
   private readonly hasher: ProvenHasher;
   private readonly limiterMemory = createLimiterMemory();
@@ -107,17 +120,39 @@ class ServerParts {
 
   async start(): Promise<void> {
     const { config, logger } = this;
+    const engine = await this.shards.connectAdmin();
+    this.adminEngine = engine;
+    const removals = await Removals.open({
+      dataDir: config.dataDir,
+      engine,
+      disk: realDisk,
+      logger,
+      onRemoved: () => this.observer?.redacted(),
+    });
+    this.removals = removals;
+    const revocations = new Revocations(engine, () => this.sessionHolders(), logger);
+    this.revocations = revocations;
     this.admin = await startAdmin({
       config,
       logger,
+      routes: byLawRoutes({ removals, revocations }),
       readiness: () => this.readiness(),
       metrics: createMetrics({
         gateways: () => this.gatewayStats(),
         hasher: () => this.hasher.stats(),
+        byLaw: () => ({
+          removals: removals.count,
+          revokedAgents: revocations.count('agent'),
+          revokedOperators: revocations.count('operator'),
+        }),
         engine: () => this.shards.totals(),
+        threadRegistries: async () => {
+          const webhooks = await this.webhooks?.metrics(STATS_TIMEOUT_MS);
+          return webhooks === undefined ? [] : [webhooks];
+        },
       }),
     });
-    this.observer = await startObserver(config, logger);
+    this.observer = await startObserver(config, this.shards.counterMemory, logger);
 
     const { gateways } = config.topology;
     const shared = gateways > 1;
@@ -134,6 +169,8 @@ class ServerParts {
     });
     this.kernelPort = this.gateway.port;
     for (let number = 1; number < gateways; number++) await this.startGatewayThread(number);
+    // Not waited for: agents need it for nothing, and what is to be pushed waits.
+    this.startWebhooks();
   }
 
   /** However often it is asked to, the server stops once; everybody waits for the same end. */
@@ -144,13 +181,17 @@ class ServerParts {
 
   private async end(): Promise<void> {
     const threads = [...this.threads];
+    const webhooksStopped = this.stopWebhooks();
     const drained = Promise.all([this.gateway?.drain(), ...threads.map((thread) => thread.drain())]);
     if (!(await withinMs(drained, DRAIN_LIMIT_MS))) {
       this.logger.warn({ limitMs: DRAIN_LIMIT_MS }, 'requests in hand were not finished in time: connections closed');
     }
     this.gateway?.close();
     await Promise.all(threads.map((thread) => thread.close()));
-    await Promise.all([this.observer?.close(), this.admin?.close(), this.pool.close()]);
+    await Promise.all([this.observer?.close(), this.admin?.close(), this.pool.close(), webhooksStopped]);
+    // Before the shards go: what a removal waits for then ends at once.
+    this.adminEngine?.disconnect();
+    await this.removals?.close();
     await this.shards.close();
   }
 
@@ -177,6 +218,41 @@ class ServerParts {
       },
     );
     this.threads.add(thread);
+    await this.revocations?.tell(sessionsOf(thread));
+  }
+
+  private sessionHolders(): SessionHolder[] {
+    const { gateway } = this;
+    const others = [...this.threads].map(sessionsOf);
+    if (gateway === null) return others;
+    const own: SessionHolder = {
+      revoke: async (subject) => {
+        gateway.revoke(subject);
+        return true;
+      },
+    };
+    return [own, ...others];
+  }
+
+  private startWebhooks(): void {
+    const engine = this.shards.connection();
+    const starting = startWebhookThread({ config: this.config, engine }, (error) => {
+      this.webhooks = null;
+      if (this.stopping === null && this.deaths.record('webhooks', error)) this.startWebhooks();
+    });
+    this.webhooksStarting = starting.then(
+      (thread) => {
+        this.webhooks = thread;
+      },
+      (error: Error) => {
+        if (this.stopping === null) this.onFatal(error);
+      },
+    );
+  }
+
+  private async stopWebhooks(): Promise<void> {
+    await withinMs(this.webhooksStarting, DRAIN_LIMIT_MS); // one that starts waits for shards, which may be away
+    await this.webhooks?.stop(DRAIN_LIMIT_MS);
   }
 
   private async gatewayStats(): Promise<GatewayStats[]> {
@@ -191,6 +267,10 @@ class ServerParts {
     if (!this.shards.isReady) return { ready: false, reason: 'a shard is being reopened' };
     return { ready: true };
   }
+}
+
+function sessionsOf(thread: GatewayThread): SessionHolder {
+  return { revoke: (subject) => thread.revoke(subject, REVOKE_TIMEOUT_MS) };
 }
 
 async function probePort({ host, port }: ListenAddress): Promise<void> {

@@ -6,6 +6,7 @@ const WORKER_ENTRIES = {
   gateway: './gateway/gateway-worker.js',
   bcrypt: './auth-pool/bcrypt-worker.js',
   observer: './observe/observer-worker.js',
+  webhooks: './webhooks/webhook-worker.js',
 } as const;
 
 export type WorkerKind = keyof typeof WORKER_ENTRIES;

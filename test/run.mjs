@@ -4,12 +4,12 @@
  *   node test/run.mjs                      all
  *   node test/run.mjs conformance seed     only files with "conformance" or "seed" in their path
  *
- * SEED=<n> replays randomised tests; TEST_CONCURRENCY=<n> sets how many files run at once.
+ * SEED=<n> replays randomised tests; TEST_CONCURRENCY=<n> sets how many files run at once (one for each core).
  * The files are named one by one, since Node 20, 22 and 24 each search directories and globs in their own way.
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { constants } from 'node:os';
+import { availableParallelism, constants } from 'node:os';
 import { join, relative, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -24,8 +24,8 @@ function refuse(message) {
 
 if (!existsSync(testDir)) refuse('there is no build/test: run "npm run build:all" first');
 
-const concurrency = process.env.TEST_CONCURRENCY;
-if (concurrency !== undefined && !/^[1-9][0-9]*$/.test(concurrency)) {
+const concurrency = process.env.TEST_CONCURRENCY ?? String(availableParallelism());
+if (!/^[1-9][0-9]*$/.test(concurrency)) {
   refuse(`TEST_CONCURRENCY is "${concurrency}"; expected a whole number from 1`);
 }
 
@@ -41,8 +41,7 @@ if (files.length === 0) refuse(`no test file has ${filters.join(' or ') || '.tes
 
 // Without this a run started from inside another test run would report to that one, not to the terminal.
 const { NODE_TEST_CONTEXT: _outerRun, ...env } = process.env;
-const flags = ['--test', '--enable-source-maps'];
-if (concurrency !== undefined) flags.push(`--test-concurrency=${concurrency}`);
+const flags = ['--test', '--enable-source-maps', `--test-concurrency=${concurrency}`];
 
 const child = spawn(process.execPath, [...flags, ...files], { cwd: projectDir, stdio: 'inherit', env });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => child.kill(signal));

@@ -3,7 +3,15 @@
  * tells what it saw. It knows nothing but the kernel API and the choices its seed makes.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type AnswerInfo, type TabulumAgent, TabulumClient, TabulumError } from '../tabulum-client.js';
+import {
+  type AnswerInfo,
+  type LeasedMessage,
+  type Message,
+  type TabulumAgent,
+  TabulumClient,
+  TabulumError,
+} from '../tabulum-client.js';
+import { TabulumSocket } from '../tabulum-socket.js';
 import type { HeardMessage, Instruction, LifeAccount, Report, SentMessage } from './protocol.js';
 import { seededRandom } from './seeded-random.js';
 import { StateWitness } from './state-witness.js';
@@ -13,6 +21,11 @@ const SHARED_PREFIX = 'demo/board-';
 /** Pause between two actions, at random from this range: agents think. */
 const THINKING_MS = { min: 3, max: 20 };
 const REGISTRATION_ATTEMPTS = 5;
+/** Leases outlast the demo: an agent acknowledges late rather than never. */
+const LEASE_SECONDS = 3600;
+/** How an agent hears: by long polls, by leases, or over a WebSocket. */
+type Ear = 'poll' | 'lease' | 'socket';
+const EARS: readonly Ear[] = ['poll', 'lease', 'socket'];
 /** Requests that empty the queue at the end, at most: what is left after them is reported as still queued. */
 const MAX_DRAIN_REQUESTS = 200;
 /** More listings at a run than the default limit allows: this agent meets a 429 for certain. */
@@ -26,6 +39,12 @@ class DemoAgent {
   readonly #sent: SentMessage[] = [];
   readonly #unacknowledged: string[] = [];
   readonly #heard: HeardMessage[] = [];
+  readonly #heardIds = new Set<string>();
+  /** Leased and not acknowledged yet. */
+  readonly #held: LeasedMessage[] = [];
+  readonly #ear: Ear;
+  readonly #baseUrl: string;
+  #socket: TabulumSocket | null = null;
   readonly #refusals: Record<string, number> = {};
   readonly #latenciesMs: Record<string, number[]> = {};
   readonly #witness = new StateWitness();
@@ -39,13 +58,15 @@ class DemoAgent {
 
   constructor(index: number, seed: number, baseUrl: string) {
     this.#index = index;
+    this.#baseUrl = baseUrl;
+    this.#ear = EARS[index % EARS.length] ?? 'poll';
     this.#random = seededRandom(seed * 1009 + index);
     this.#world = new TabulumClient({
       baseUrl,
       random: this.#random,
       stopWaiting: this.#stopWaiting.signal,
       retry: { maxAttempts: 10 },
-      onAnswer: (answer) => this.#note(answer),
+      onAnswer: (answer) => this.#measure(answer),
     });
   }
 
@@ -54,6 +75,7 @@ class DemoAgent {
       try {
         const account = await this.#world.registerAgent(apiKey);
         this.#agent = this.#world.agent(account.agent_token);
+        if (this.#ear === 'socket') this.#listen(account.agent_token);
         break;
       } catch (error) {
         // The machine hashes a whole crowd's tokens at once: a challenge may run out, or the pool be full.
@@ -87,6 +109,9 @@ class DemoAgent {
   }
 
   async drain(): Promise<LifeAccount> {
+    // What its handler had not begun goes back to the queue, at its place.
+    await this.#socket?.close();
+    await this.#acknowledgeHeld();
     for (let request = 0; request < MAX_DRAIN_REQUESTS; request++) {
       try {
         await this.#receive(this.#present(), 100);
@@ -118,7 +143,7 @@ class DemoAgent {
     const choice = this.#random();
     try {
       if (choice < 0.3) await this.#send(agent);
-      else if (choice < 0.45) await this.#receive(agent, 20);
+      else if (choice < 0.45) await this.#hear(agent);
       else if (choice < 0.65) await this.#write(agent);
       else if (choice < 0.9) await this.#read(agent);
       else if (choice < 0.93) await agent.registryPage(null, 50);
@@ -143,10 +168,50 @@ class DemoAgent {
     }
   }
 
-  async #receive(agent: TabulumAgent, limit: number): Promise<void> {
-    const batch = await agent.receive(limit);
-    for (const { message_id: id, from, to, content } of batch.messages) this.#heard.push({ id, from, to, content });
+  async #receive(agent: TabulumAgent, limit: number, waitSeconds = 0): Promise<void> {
+    const batch = await agent.receive(limit, waitSeconds);
+    for (const message of batch.messages) this.#note(message);
     this.#stillQueued = batch.remaining;
+  }
+
+  async #hear(agent: TabulumAgent): Promise<void> {
+    if (this.#ear === 'poll') await this.#receive(agent, 20, 1);
+    else if (this.#ear === 'lease') {
+      // First what was acknowledged too late for the rate limit: order is kept.
+      if (this.#held.length > 0) await this.#acknowledge(agent);
+      this.#held.push(...(await agent.lease(20, 1, LEASE_SECONDS)).messages);
+      if (this.#held.length > 0) await this.#acknowledge(agent);
+    }
+  }
+
+  async #acknowledge(agent: TabulumAgent): Promise<void> {
+    const { unknown } = await agent.ack(this.#held.map((message) => message.lease_id));
+    if (unknown.length > 0) throw new Error(`leases ended long before their time: ${unknown.join(', ')}`);
+    for (const message of this.#held.splice(0)) this.#note(message);
+  }
+
+  async #acknowledgeHeld(): Promise<void> {
+    while (this.#held.length > 0) {
+      try {
+        await this.#acknowledge(this.#present());
+      } catch (error) {
+        if (!(error instanceof TabulumError) || error.status !== 429) throw error;
+        await sleep(1000 * (error.retryAfterSeconds ?? 1));
+      }
+    }
+  }
+
+  #listen(agentToken: string): void {
+    this.#socket = new TabulumSocket({ baseUrl: this.#baseUrl, agentToken });
+    this.#socket.subscribe((message) => {
+      // At least once: a message whose acknowledgement was lost comes again.
+      if (!this.#heardIds.has(message.message_id)) this.#note(message);
+    });
+  }
+
+  #note({ message_id: id, from, to, content }: Message): void {
+    this.#heardIds.add(id);
+    this.#heard.push({ id, from, to, content });
   }
 
   async #write(agent: TabulumAgent): Promise<void> {
@@ -178,7 +243,7 @@ class DemoAgent {
     return this.#agent;
   }
 
-  #note(answer: AnswerInfo): void {
+  #measure(answer: AnswerInfo): void {
     if (answer.code !== undefined) this.#refusals[answer.code] = (this.#refusals[answer.code] ?? 0) + 1;
     const latencies = this.#latenciesMs[answer.operation] ?? [];
     latencies.push(answer.durationMs);

@@ -5,10 +5,11 @@
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Config } from '../config/config.js';
-import { bearerToken } from '../gateway/call.js';
+import { bearerToken, Call, isJsonType } from '../gateway/call.js';
 import type { RequestHead } from '../gateway/head.js';
 import { startListener } from '../gateway/listener.js';
 import type { Reply } from '../gateway/reply.js';
+import { type Route, RouteTable } from '../gateway/routes.js';
 import type { Logger } from '../log.js';
 
 export interface AdminOptions {
@@ -17,6 +18,8 @@ export interface AdminOptions {
   readonly readiness: () => Readiness;
   /** Prometheus text. A rejection becomes 500, logged. */
   readonly metrics: () => Promise<string>;
+  /** Below `/admin/`, for those who hold the key. */
+  readonly routes?: readonly Route[];
 }
 
 export interface Readiness {
@@ -36,6 +39,7 @@ const PROMETHEUS_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const { config, logger } = options;
   const keyDigest = config.admin.key === null ? null : digest(config.admin.key);
+  const routes = new RouteTable(options.routes ?? []);
   const listener = await startListener(
     {
       ...config.admin.listenAddr,
@@ -45,17 +49,23 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
       expectedRecoveryMs: null,
       logger,
     },
-    (reply, head) => dispatch(options, keyDigest, reply, head),
+    (reply, head) => dispatch(options, routes, keyDigest, reply, head),
   );
   return { port: listener.port, close: async () => listener.close() };
 }
 
-function dispatch(options: AdminOptions, keyDigest: Buffer | null, reply: Reply, head: RequestHead): void {
+function dispatch(
+  options: AdminOptions,
+  routes: RouteTable,
+  keyDigest: Buffer | null,
+  reply: Reply,
+  head: RequestHead,
+): void {
   const { path } = head;
   if (path === '/admin' || path.startsWith('/admin/')) {
-    if (keyDigest !== null && !holdsKey(keyDigest, head.authorization)) {
-      reply.refuse('unauthorized', 'Send the admin key as "Authorization: Bearer <key>".');
-    } else reply.refuse('not_found');
+    if (keyDigest === null) reply.refuse('not_found');
+    else if (holdsKey(keyDigest, head.authorization)) dispatchToHolder(routes, reply, head);
+    else reply.refuse('unauthorized', 'Send the admin key as "Authorization: Bearer <key>".');
     return;
   }
   if (path !== '/livez' && path !== '/readyz' && path !== '/metrics') {
@@ -74,6 +84,23 @@ function dispatch(options: AdminOptions, keyDigest: Buffer | null, reply: Reply,
       (text) => reply.sendText(200, PROMETHEUS_TYPE, text),
       (error: unknown) => reply.fail(error),
     );
+  }
+}
+
+function dispatchToHolder(routes: RouteTable, reply: Reply, head: RequestHead): void {
+  const resource = routes.find(head.path);
+  const route = resource?.routes.get(head.method);
+  if (resource === undefined) {
+    reply.refuse('not_found');
+  } else if (route === undefined) {
+    reply.header('Allow', resource.allow);
+    reply.refuse('method_not_allowed');
+  } else {
+    const query = route.takesQuery ? head.query() : '';
+    const call = new Call(reply, route, head.path, query, head.contentType, undefined);
+    if (!route.takesBody) route.handle(call);
+    else if (isJsonType(call.contentType)) reply.readBody(call);
+    else reply.refuse('unsupported_media_type');
   }
 }
 

@@ -55,6 +55,16 @@ export interface Config {
     readonly maxQueuedBytes: number;
     readonly overflow: 'drop_oldest' | 'reject';
   };
+  /** WebSockets of agents. Numbers of connections hold for each gateway thread. */
+  readonly connect: {
+    readonly maxConnections: number;
+    readonly maxConnectionsPerAgent: number;
+    /** Calls of one connection not yet answered. */
+    readonly maxInFlight: number;
+    readonly writeTimeoutMs: number;
+    readonly pingIntervalMs: number;
+    readonly maxDurationMs: number;
+  };
   readonly webhook: {
     readonly connectTimeoutMs: number;
     readonly totalTimeoutMs: number;

@@ -114,6 +114,29 @@ export const SETTINGS = {
     'A full queue drops its oldest message, or refuses the new one with 507.',
   ),
 
+  'connect.max_connections': fixed(
+    integer(1, 1_000_000),
+    '10000',
+    'WebSockets of agents on one gateway thread; past it 503.',
+  ),
+  'connect.max_connections_per_agent': fixed(
+    integer(1, 10_000),
+    '8',
+    'WebSockets of one agent on one gateway thread; past it 503.',
+  ),
+  'connect.max_in_flight': fixed(
+    integer(1, 10_000),
+    '64',
+    'Unanswered calls of one WebSocket; past it calls are refused.',
+  ),
+  'connect.write_timeout': fixed(
+    duration('100ms', '10m', '30s'),
+    '30s',
+    'A WebSocket whose client takes nothing this long is closed.',
+  ),
+  'connect.ping_interval': fixed(duration('1s', '8m', '30s'), '30s', 'Time between pings to an agent.'),
+  'connect.max_duration': fixed(duration('1s', '720h', '24h'), '24h', 'A WebSocket is closed after this time.'),
+
   'webhook.connect_timeout': fixed(duration('100ms', '60s', '5s'), '5s', 'Time to connect to a webhook.'),
   'webhook.total_timeout': fixed(duration('1s', '60s', '10s'), '10s', 'Time for one post, connecting included.'),
   'webhook.circuit_breaker_threshold': fixed(

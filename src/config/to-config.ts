@@ -42,6 +42,14 @@ export function toConfig(values: SettingValues, adminKey: string | null): Config
       maxQueuedBytes: values['messaging.max_queued_bytes'],
       overflow: values['messaging.overflow'],
     },
+    connect: {
+      maxConnections: values['connect.max_connections'],
+      maxConnectionsPerAgent: values['connect.max_connections_per_agent'],
+      maxInFlight: values['connect.max_in_flight'],
+      writeTimeoutMs: values['connect.write_timeout'],
+      pingIntervalMs: values['connect.ping_interval'],
+      maxDurationMs: values['connect.max_duration'],
+    },
     webhook: {
       connectTimeoutMs: values['webhook.connect_timeout'],
       totalTimeoutMs: values['webhook.total_timeout'],

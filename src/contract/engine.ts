@@ -92,9 +92,78 @@ export interface ReceivedMessage extends NewMessage {
 export interface ReceivedBatch {
   /** First in, first out. */
   readonly messages: readonly ReceivedMessage[];
-  /** Messages left in the queue after these. */
+  /** Messages left in the queue after these, but for those on loan or waiting to be pushed. */
   readonly remaining: number;
 }
+
+/** How long to wait for a first message when there is none. */
+export interface Wait {
+  /** 1 to 30,000. */
+  readonly waitMs: number;
+  /**
+   * Ends the wait at once with an empty answer: the client has left, or the server stops. Messages that were taken before
+   * the abort came are in the answer all the same; leased ones should be returned then.
+   */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Who holds a lease.
+ *   `agent`       it is durable, and ends when it is acknowledged, returned, or its time is over
+ *   `connection`  as long as this engine client lives, at the longest its time; costs no flush, a restart returns it
+ */
+export type LeaseHolder = 'agent' | 'connection';
+
+export interface LeaseTerms {
+  /** 1,000 to 43,200,000. */
+  readonly visibilityMs: number;
+  readonly holder: LeaseHolder;
+}
+
+export interface LeasedMessage extends ReceivedMessage {
+  /** Opaque; good for this delivery of this message to this agent. */
+  readonly leaseId: string;
+  /** 1 for the first delivery. */
+  readonly deliveryCount: number;
+}
+
+export interface LeasedBatch {
+  readonly messages: readonly LeasedMessage[];
+  /** As in `ReceivedBatch`. */
+  readonly remaining: number;
+}
+
+export interface AckReceipt {
+  readonly acked: number;
+  /** Of those asked for, in the order asked: ids that are not this agent's, ended, or never were. */
+  readonly unknown: readonly string[];
+}
+
+/** An agent that has messages to be pushed to its webhook. */
+export interface PushAgent {
+  readonly address: string;
+  readonly url: string;
+  /** `whsec_...` */
+  readonly secret: string;
+  /** Posts of the first waiting message that failed so far. */
+  readonly attempts: number;
+  /** Not before this time; 0 for at once. */
+  readonly nextAttemptAtMs: number;
+  /** Messages in a row that could not be pushed; 0 after one that could. */
+  readonly failedInRow: number;
+}
+
+/** How one post, or the last of several, ended. */
+export type PushOutcome =
+  /** Final: logged as delivered by `push`, and gone. */
+  | { readonly kind: 'delivered' }
+  /** It stays the agent's first message to push. */
+  | { readonly kind: 'retry'; readonly attempts: number; readonly nextAttemptAtMs: number }
+  /**
+   * It joins the pull queue at its place. With `circuitOpenUntilMs` in the future so do all that wait behind it and all
+   * that are sent until then.
+   */
+  | { readonly kind: 'undeliverable'; readonly failedInRow: number; readonly circuitOpenUntilMs: number };
 
 export interface StateEntry {
   readonly key: string;
@@ -137,12 +206,36 @@ export interface Engine {
   listAgents(reader: string, page: PageRequest): Promise<EngineReply<AgentPage>>;
 
   /**
-   * `not_found`: no such recipient. `store_full`: the queue is full and `messaging.overflow` is `reject`, or all queues
-   * together hold `messaging.max_queued_bytes`.
+   * `not_found`: no such recipient. `store_full`: the queue is full and `messaging.overflow` is `reject`, or everything
+   * in it is on loan or being pushed, which is never dropped; or all queues together hold `messaging.max_queued_bytes`.
    */
   sendMessage(message: NewMessage): Promise<EngineReply<MessageReceipt>>;
+  /**
+   * As `sendMessage`, at most once for each sender and `idempotencyKey` (1 to 128 bytes) in 24 hours: a repeat returns
+   * the first receipt and sends nothing, also across restarts and among concurrent repeats. `idempotency_conflict`: the
+   * key was used for another recipient or content. A send that was refused does not use the key up.
+   */
+  sendMessageOnce(message: NewMessage, idempotencyKey: string): Promise<EngineReply<MessageReceipt>>;
   /** At most once: what it returns is gone from the queue, and logged as delivered. */
-  receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>>;
+  receiveMessages(agent: string, limit: number, wait: Wait | null): Promise<EngineReply<ReceivedBatch>>;
+  /** At least once: what it returns stays in the queue, hidden, until it is acknowledged or comes back to its place. */
+  leaseMessages(agent: string, limit: number, terms: LeaseTerms, wait: Wait | null): Promise<EngineReply<LeasedBatch>>;
+  /** Final for those it counts: logged as delivered, and gone. */
+  ackMessages(agent: string, leaseIds: readonly string[]): Promise<EngineReply<AckReceipt>>;
+  /** Ends leases early: their messages are back at their places. Unknown ids are ignored. */
+  returnLeases(agent: string, leaseIds: readonly string[]): Promise<EngineReply<null>>;
+
+  /**
+   * Agents with messages to push that this call's predecessors have not handed out, as soon as there are any; an empty
+   * list when `signal` ends the wait. An agent is handed out once, and again only after `settlePush` found more to push
+   * for it (then by the return value there) or after it had nothing to push for a while. After a failure of a part of
+   * the engine it may be handed out although it is in hand. One caller at a time in all; another one gets all anew.
+   */
+  awaitPushAgents(signal: AbortSignal): Promise<EngineReply<readonly PushAgent[]>>;
+  /** The first message to push; `not_found` when there is none any more. Changes nothing. */
+  peekPush(agent: string): Promise<EngineReply<ReceivedMessage>>;
+  /** Durable when it resolves. `value` is what to push next for this agent, null when there is nothing. */
+  settlePush(agent: string, messageId: string, outcome: PushOutcome): Promise<EngineReply<PushAgent | null>>;
 
   /** Logs `state_read`, found or not; may answer before that is durable. */
   readState(reader: string, key: string): Promise<EngineReply<StateEntry>>;

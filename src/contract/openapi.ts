@@ -5,7 +5,17 @@
  */
 import { Kind, type TSchema } from '@sinclair/typebox';
 import { API_ERRORS, type ApiErrorCode } from './errors.js';
-import { KEYS_PAGE, MAX_BODY_BYTES, MAX_KEY_BYTES, MESSAGES_PAGE, type PageLimit, REGISTRY_PAGE } from './limits.js';
+import {
+  KEYS_PAGE,
+  MAX_BODY_BYTES,
+  MAX_IDEMPOTENCY_KEY_BYTES,
+  MAX_KEY_BYTES,
+  MAX_WAIT_SECONDS,
+  MESSAGES_PAGE,
+  type PageLimit,
+  REGISTRY_PAGE,
+  VISIBILITY,
+} from './limits.js';
 import * as schemas from './schemas.js';
 import { VERSION } from './version.js';
 
@@ -16,6 +26,7 @@ const COMPONENT_SCHEMAS = {
   NewOperatorBody: schemas.NewOperatorBody,
   NewAgentBody: schemas.NewAgentBody,
   NewMessageBody: schemas.NewMessageBody,
+  AckBody: schemas.AckBody,
   StateValueBody: schemas.StateValueBody,
   Health: schemas.HealthResponse,
   Operator: schemas.OperatorResponse,
@@ -29,6 +40,7 @@ const COMPONENT_SCHEMAS = {
   MessageReceipt: schemas.MessageReceiptResponse,
   Message: schemas.MessageResponse,
   Messages: schemas.MessagesResponse,
+  Acked: schemas.AckResponse,
   StateEntry: schemas.StateEntryResponse,
   StateWritten: schemas.StateWrittenResponse,
   StateDeleted: schemas.StateDeletedResponse,
@@ -74,6 +86,35 @@ const stateKey: Json = {
     `Everything after \`/v1/state/\`, percent-decoded once: \`a/b\` and \`a%2Fb\` are the same key. ` +
     `1 to ${MAX_KEY_BYTES} bytes unless configured lower. \`_capacity\` is reserved.`,
   schema: { type: 'string', minLength: 1, maxLength: MAX_KEY_BYTES, 'x-minBytes': 1, 'x-maxBytes': MAX_KEY_BYTES },
+};
+
+const idempotencyKey: Json = {
+  name: 'Idempotency-Key',
+  in: 'header',
+  description:
+    `1 to ${MAX_IDEMPOTENCY_KEY_BYTES} visible ASCII characters, the sender's own. For 24 hours a repeat with the same key ` +
+    'and body returns the first answer and sends nothing; with another body it is 409.',
+  schema: { type: 'string', minLength: 1, maxLength: MAX_IDEMPOTENCY_KEY_BYTES, pattern: '^[!-~]+$' },
+};
+const wait: Json = {
+  name: 'wait',
+  in: 'query',
+  description: `Long polling: with an empty queue, wait this many seconds for a first message. Anything but a whole number from 0 to ${MAX_WAIT_SECONDS} is 400.`,
+  schema: { type: 'integer', minimum: 0, maximum: MAX_WAIT_SECONDS, default: 0 },
+};
+const ack: Json = {
+  name: 'ack',
+  in: 'query',
+  description:
+    '`auto`: the messages are delivered and gone. `manual`: they are leased, and gone once acknowledged by `POST /v1/messages/ack`. ' +
+    'A lease that runs out puts its message back at its place.',
+  schema: { type: 'string', enum: ['auto', 'manual'], default: 'auto' },
+};
+const visibility: Json = {
+  name: 'visibility',
+  in: 'query',
+  description: 'Only with `ack=manual`, else 400: seconds a lease runs.',
+  schema: { type: 'integer', minimum: VISIBILITY.min, maximum: VISIBILITY.max, default: VISIBILITY.fallback },
 };
 
 /** Every operation of the kernel API, in the order of the documentation. */
@@ -163,21 +204,43 @@ const OPERATIONS: readonly Operation[] = [
     id: 'sendMessage',
     summary: 'Send a message to an agent.',
     security: 'agentToken',
+    parameters: [idempotencyKey],
     body: 'NewMessageBody',
     success: { status: 202, schema: 'MessageReceipt', description: 'On disk, and in the queue of the recipient.' },
     limited: true,
-    errors: ['not_found', 'store_full'],
+    errors: ['not_found', 'idempotency_conflict', 'store_full'],
   },
   {
     method: 'get',
     path: '/v1/messages',
     id: 'receiveMessages',
-    summary: 'Take messages from the front of the own queue. Each is delivered once.',
+    summary: 'Take messages from the front of the own queue: each once, or leased until acknowledged.',
     security: 'agentToken',
-    parameters: [pageLimit(MESSAGES_PAGE)],
-    success: { status: 200, schema: 'Messages', description: 'The messages; they have left the queue.' },
+    parameters: [pageLimit(MESSAGES_PAGE), wait, ack, visibility],
+    success: { status: 200, schema: 'Messages', description: 'The messages; they have left the queue, or are leased.' },
     limited: true,
     errors: ['bad_request', 'store_full'],
+  },
+  {
+    method: 'post',
+    path: '/v1/messages/ack',
+    id: 'ackMessages',
+    summary: 'Acknowledge leased messages: they are delivered for good.',
+    security: 'agentToken',
+    body: 'AckBody',
+    success: { status: 200, schema: 'Acked', description: 'On disk. Ids that were no running lease are listed.' },
+    limited: true,
+    errors: ['store_full'],
+  },
+  {
+    method: 'get',
+    path: '/v1/connect',
+    id: 'connect',
+    summary: 'Open a WebSocket for JSON-RPC 2.0 calls and pushed messages; see docs/delivery.md.',
+    security: 'agentToken',
+    success: { status: 101, description: 'Switched to WebSocket.' },
+    limited: false,
+    errors: ['bad_request', 'too_many_connections'],
   },
   {
     method: 'get',

@@ -7,7 +7,7 @@
 import { Buffer } from 'node:buffer';
 import { FormatRegistry, Kind, type Static, type TObject, type TUnsafe, Type, TypeRegistry } from '@sinclair/typebox';
 import { API_ERRORS, type ApiErrorCode } from './errors.js';
-import { MAX_CONTACT_HASH_BYTES, MAX_WEBHOOK_URL_BYTES } from './limits.js';
+import { MAX_CONTACT_HASH_BYTES, MAX_LEASE_ID_BYTES, MAX_LEASE_IDS, MAX_WEBHOOK_URL_BYTES } from './limits.js';
 
 /** Bounds of a `Utf8String`, in UTF-8 bytes; `maxBytes` left out: bounded elsewhere (by a setting, or by the body). */
 export interface Utf8StringBounds {
@@ -97,6 +97,15 @@ export const NewMessageBody = Type.Object({
   content: Utf8String({ minBytes: 1 }, { description: 'At most 65,536 bytes unless configured otherwise.' }),
 });
 export type NewMessageBody = Static<typeof NewMessageBody>;
+
+/** Body of `POST /v1/messages/ack`. */
+export const AckBody = Type.Object({
+  lease_ids: Type.Array(
+    Utf8String({ minBytes: 1, maxBytes: MAX_LEASE_ID_BYTES }, { description: '`lease_id` of a leased message.' }),
+    { minItems: 1, maxItems: MAX_LEASE_IDS, description: 'Messages that need no further delivery.' },
+  ),
+});
+export type AckBody = Static<typeof AckBody>;
 
 /** Body of `PUT /v1/state/{key}`. The longest `value` is a setting, so the gateway checks it. */
 export const StateValueBody = Type.Object({
@@ -195,14 +204,29 @@ export const MessageResponse = Type.Object({
   to: Address('The recipient.'),
   content: Type.String(),
   timestamp: Timestamp('When the kernel took the message.'),
+  lease_id: Type.Optional(Type.String({ description: 'Only with `ack=manual`: what acknowledges this delivery.' })),
+  delivery_count: Type.Optional(
+    Type.Integer({ minimum: 1, description: 'Only with `ack=manual`: 1 for the first delivery, then 2, ...' }),
+  ),
 });
 export type MessageResponse = Static<typeof MessageResponse>;
 
 export const MessagesResponse = Type.Object({
-  messages: Type.Array(MessageResponse, { description: 'First in, first out. They have left the queue.' }),
-  remaining: Count('Messages left in the queue.'),
+  messages: Type.Array(MessageResponse, {
+    description: 'First in, first out. They have left the queue; with `ack=manual` they are leased.',
+  }),
+  remaining: Count('Messages left in the queue that are not leased.'),
 });
 export type MessagesResponse = Static<typeof MessagesResponse>;
+
+export const AckResponse = Type.Object({
+  acked: Count('Messages that are delivered for good by this request.'),
+  unknown: Type.Array(Type.String(), {
+    description:
+      'Of the ids sent, those that were no running lease of this agent: ended, acknowledged before, or never one.',
+  }),
+});
+export type AckResponse = Static<typeof AckResponse>;
 
 export const StateEntryResponse = Type.Object({
   key: Type.String(),

@@ -38,6 +38,7 @@ function brokenRule(schema: TSchema, value: unknown, jsonPointer: string): strin
   }
   if (kind === UTF8_STRING_KIND) return `must be ${utf8StringRule(schema)}`;
   if (kind === 'Object') return 'must be a JSON object';
+  if (kind === 'Array') return `must be a list of ${schema.minItems} to ${schema.maxItems} items`;
   return 'has a wrong type';
 }
 

@@ -17,6 +17,8 @@ export class Call implements BodyReceiver {
   subject = '';
   /** Parsed JSON, not yet validated. */
   body: unknown;
+  /** The public part of the token, where `route.keepsLookup`. */
+  credentialLookup = '';
 
   constructor(
     readonly reply: Reply,
@@ -26,6 +28,7 @@ export class Call implements BodyReceiver {
     /** Raw, still percent-encoded, without `?`. */
     readonly query: string,
     readonly contentType: string | undefined,
+    readonly idempotencyKey: string | undefined,
   ) {}
 
   /** `Reply` calls it with the whole body. */

@@ -4,6 +4,7 @@ import type { Engine } from '../contract/engine.js';
 import type { Logger } from '../log.js';
 import type { Gate } from './gates/gate.js';
 import type { SharedLimiter } from './limits/shared-limiter.js';
+import type { Waits } from './waits.js';
 
 /** What one gateway thread is made of. */
 export interface GatewayContext {
@@ -26,6 +27,7 @@ export interface GatewayContext {
 /** What handlers need; the rest is the gateway's own. */
 export interface HandlerContext extends Pick<GatewayContext, 'config' | 'engine' | 'hasher' | 'hmacServerKey'> {
   readonly gate: Gate;
+  readonly waits: Waits;
   /** Epoch ms. */
   readonly now: () => number;
 }

@@ -15,7 +15,8 @@ export interface GatewayThread {
   drain(): Promise<void>;
   /** Closes its connections and resolves when the thread has ended. */
   close(): Promise<void>;
-  revoke(subject: string): void;
+  /** True once the thread has forgotten the subject, or is no more; false when it does not say so within `timeoutMs`. */
+  revoke(subject: string, timeoutMs: number): Promise<boolean>;
   /** undefined when the thread does not answer within `timeoutMs`. */
   stats(timeoutMs: number): Promise<GatewayStats | undefined>;
 }
@@ -44,6 +45,7 @@ class RunningThread implements GatewayThread {
   private readonly ended: Promise<void>;
   private readonly waitingForDrain: (() => void)[] = [];
   private readonly waitingForStats = new Map<number, (stats: GatewayStats) => void>();
+  private readonly waitingForRevocation = new Map<number, () => void>();
   private nextId = 0;
 
   constructor(
@@ -72,6 +74,7 @@ class RunningThread implements GatewayThread {
         const wasListening = this.state === 'listening';
         this.state = 'ended';
         for (const drained of this.waitingForDrain.splice(0)) drained();
+        for (const done of [...this.waitingForRevocation.values()]) done();
         resolve();
         if (wasListening) onDeath(new Error(`a gateway thread ended with code ${code}`, { cause }));
       });
@@ -94,8 +97,19 @@ class RunningThread implements GatewayThread {
     return this.ended;
   }
 
-  revoke(subject: string): void {
-    this.post({ kind: 'revoke', subject });
+  revoke(subject: string, timeoutMs: number): Promise<boolean> {
+    if (this.state === 'ended') return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const id = this.nextId++;
+      const settle = (isDone: boolean): void => {
+        clearTimeout(timer);
+        this.waitingForRevocation.delete(id);
+        resolve(isDone);
+      };
+      const timer = setTimeout(() => settle(false), timeoutMs);
+      this.waitingForRevocation.set(id, () => settle(true));
+      this.post({ kind: 'revoke', subject, id });
+    });
   }
 
   stats(timeoutMs: number): Promise<GatewayStats | undefined> {
@@ -115,6 +129,7 @@ class RunningThread implements GatewayThread {
 
   private onNotice(notice: GatewayNotice): void {
     if (notice.kind === 'drained') for (const drained of this.waitingForDrain.splice(0)) drained();
+    else if (notice.kind === 'revoked') this.waitingForRevocation.get(notice.id)?.();
     else if (notice.kind === 'stats') {
       this.waitingForStats.get(notice.id)?.(notice.stats);
       this.waitingForStats.delete(notice.id);

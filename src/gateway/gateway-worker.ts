@@ -27,13 +27,14 @@ export interface GatewayWorkerData {
 
 export type GatewayCommand =
   | { readonly kind: 'drain' | 'close' }
-  | { readonly kind: 'revoke'; readonly subject: string }
+  | { readonly kind: 'revoke'; readonly subject: string; readonly id: number }
   | { readonly kind: 'stats'; readonly id: number };
 
 export type GatewayNotice =
   | { readonly kind: 'listening'; readonly port: number }
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'drained' }
+  | { readonly kind: 'revoked'; readonly id: number }
   | { readonly kind: 'stats'; readonly id: number; readonly stats: GatewayStats };
 
 /** Serves until told to close. Whatever ends the thread, the gateway is closed first. */
@@ -68,6 +69,7 @@ export async function runGatewayWorker(data: GatewayWorkerData, parent: MessageP
         return;
       case 'revoke':
         gateway.revoke(command.subject);
+        tell({ kind: 'revoked', id: command.id });
         return;
       case 'stats':
         tell({ kind: 'stats', id: command.id, stats: gateway.stats() });

@@ -4,11 +4,14 @@
  * Owns:      the listener, this thread's session cache, the leases on limiter entries.
  * Never:     does work for a request before the checks allow it; knows nothing of shards, files or databases.
  */
+import type { Config } from '../config/config.js';
+import { MAX_FRAME_BYTES } from '../contract/limits.js';
 import type { PrincipalKind } from '../contract/tokens.js';
-import { TOKEN_PREFIX } from '../contract/tokens.js';
+import { TOKEN_PREFIX, tokenLookup } from '../contract/tokens.js';
 import { agentRoutes } from './agents.js';
 import { Authenticator, type AuthenticatorStats, type AuthResult, type Session } from './auth/authenticator.js';
 import { bearerToken, Call, isJsonType } from './call.js';
+import { AgentConnections, CONNECT_PATH, type ConnectStats } from './connect/connections.js';
 import type { GatewayContext, HandlerContext } from './context.js';
 import { createGate } from './gates/gate.js';
 import type { RequestHead } from './head.js';
@@ -22,6 +25,8 @@ import type { Reply } from './reply.js';
 import { RouteTable } from './routes.js';
 import { stateRoutes } from './state.js';
 import { systemRoutes } from './system.js';
+import { Waits } from './waits.js';
+import type { WebSocketOptions } from './web-socket.js';
 
 export type { GatewayContext } from './context.js';
 
@@ -29,16 +34,19 @@ const HOUR_MS = 3_600_000;
 
 export interface GatewayStats extends ListenerStats {
   readonly auth: AuthenticatorStats;
+  readonly connect: ConnectStats;
+  /** Requests and subscriptions that wait for messages now. */
+  readonly waiting: number;
 }
 
 export interface Gateway {
   readonly port: number;
-  /** Stops taking requests (503 from now on); resolves when those in hand are answered, at the latest when their time
-   *  limits end. */
+  /** Stops taking requests (503 from now on), ends all waits for messages, closes WebSockets once their calls are answered;
+   *  resolves when nothing is in hand, at the latest when the time limits end. */
   drain(): Promise<void>;
   /** Closes every connection at once. Needed before the thread ends. */
   close(): void;
-  /** Forgets the subject's sessions here; call it once the engine refuses its credential. */
+  /** Forgets the subject's sessions here and closes its WebSockets; call it once the engine refuses its credential. */
   revoke(subject: string): void;
   stats(): GatewayStats;
 }
@@ -54,6 +62,7 @@ export async function startGateway(context: GatewayContext): Promise<Gateway> {
       writeTimeoutMs: server.writeTimeoutMs,
       expectedRecoveryMs: server.expectedRecoveryMs,
       logger: context.logger,
+      webSocket: connectOptions(context.config.connect),
     },
     (reply, head) => gateway.dispatch(reply, head),
   );
@@ -63,15 +72,47 @@ export async function startGateway(context: GatewayContext): Promise<Gateway> {
 function handleOf(gateway: KernelGateway, listener: HttpListener): Gateway {
   return {
     port: listener.port,
-    drain: () => listener.drain(),
-    close: () => listener.close(),
-    revoke: (subject) => gateway.authenticator.revoke(subject),
-    stats: () => ({ ...listener.stats(), auth: gateway.authenticator.stats() }),
+    drain: () => {
+      const drained = listener.drain();
+      gateway.waits.stop();
+      return drained;
+    },
+    close: () => {
+      gateway.connections.stop();
+      listener.close();
+    },
+    revoke: (subject) => {
+      gateway.authenticator.revoke(subject);
+      gateway.connections.revoke(subject);
+    },
+    stats: () => ({
+      ...listener.stats(),
+      auth: gateway.authenticator.stats(),
+      connect: gateway.connections.stats(),
+      waiting: gateway.waits.size,
+    }),
+  };
+}
+
+/** Answers of the largest kind: a hundred long messages, or a value whose every byte is escaped. */
+const MAX_SOCKET_BACKLOG_BYTES = 16 * 1024 * 1024;
+
+function connectOptions(connect: Config['connect']): WebSocketOptions {
+  return {
+    path: CONNECT_PATH,
+    maxMessageBytes: MAX_FRAME_BYTES,
+    maxBufferedBytes: MAX_SOCKET_BACKLOG_BYTES,
+    stallTimeoutMs: connect.writeTimeoutMs,
+    pingIntervalMs: connect.pingIntervalMs,
+    maxDurationMs: connect.maxDurationMs,
+    maxConnections: connect.maxConnections,
   };
 }
 
 class KernelGateway {
   readonly authenticator: Authenticator;
+  readonly connections: AgentConnections;
+  readonly waits = new Waits();
   private readonly context: GatewayContext;
   private readonly routes: RouteTable;
   private readonly clientIp: ClientIp;
@@ -95,10 +136,13 @@ class KernelGateway {
       hmacServerKey,
       now,
       gate: createGate(config.verification),
+      waits: this.waits,
     };
+    this.connections = new AgentConnections(handlers, context.limiter, context.logger);
     this.routes = new RouteTable([
       ...stateRoutes(handlers),
       ...messageRoutes(handlers),
+      this.connections.route(),
       ...registryRoutes(handlers),
       ...operatorRoutes(handlers),
       ...agentRoutes(handlers),
@@ -119,7 +163,7 @@ class KernelGateway {
       return;
     }
     const query = route.takesQuery ? head.query() : '';
-    const call = new Call(reply, route, head.path, query, head.contentType);
+    const call = new Call(reply, route, head.path, query, head.contentType, head.idempotencyKey);
     if (route.principal === 'anyone') this.admitAnyone(call, head);
     else this.authenticate(call, route.principal, bearerToken(head.authorization));
   }
@@ -141,6 +185,7 @@ class KernelGateway {
       call.reply.refuse('unauthorized');
       return;
     }
+    if (call.route.keepsLookup === true) call.credentialLookup = tokenLookup(token);
     const session = this.authenticator.cached(token);
     if (session !== undefined) {
       this.admit(call, kind, session);

@@ -16,6 +16,9 @@ import { MAX_HEAD_BYTES } from './uws-header-limit.js';
 /** Decimal digits of the longest length taken; 10^15 is far over any limit and still exact as a number. */
 const MAX_LENGTH_DIGITS = 15;
 
+/** 16 bytes in base64. */
+const WEB_SOCKET_KEY = /^[A-Za-z0-9+/]{22}==$/;
+
 export interface HeadProblem {
   /** 431: the head is too large. */
   readonly status: 400 | 431;
@@ -31,6 +34,7 @@ export class RequestHead {
   authorization: string | undefined;
   contentType: string | undefined;
   forwardedFor: string | undefined;
+  idempotencyKey: string | undefined;
   /** Bytes of body announced; 0 when none is, -1 when it comes in chunks. */
   bodyBytes = 0;
   private request: HttpRequest | null = null;
@@ -51,6 +55,7 @@ export class RequestHead {
     this.authorization = undefined;
     this.contentType = undefined;
     this.forwardedFor = undefined;
+    this.idempotencyKey = undefined;
     this.bodyBytes = 0;
     this.headBytes = this.path.length;
     this.hosts = 0;
@@ -70,6 +75,21 @@ export class RequestHead {
   /** The raw query string, empty when there is none. */
   query(): string {
     return this.request?.getQuery() ?? '';
+  }
+
+  /**
+   * The key of a well-formed WebSocket upgrade (RFC 6455 section 4.2.1), null of any other request. The native module looks
+   * at nothing but the key's length. A request with a body is none: its body would be taken for WebSocket frames.
+   */
+  webSocketKey(): string | null {
+    const { request } = this;
+    if (request === null || this.bodyBytes !== 0 || this.method !== 'get') return null;
+    if (request.getHeader('upgrade').toLowerCase() !== 'websocket') return null;
+    if (request.getHeader('sec-websocket-version') !== '13') return null;
+    const tokens = request.getHeader('connection').toLowerCase().split(',');
+    if (!tokens.some((token) => token.trim() === 'upgrade')) return null;
+    const key = request.getHeader('sec-websocket-key');
+    return WEB_SOCKET_KEY.test(key) ? key : null;
   }
 
   /** Forgets the native request, which is dead once the handler returns. */
@@ -118,6 +138,9 @@ export class RequestHead {
         if (name === 'x-forwarded-for') {
           // A list may be spread over several lines: the order of lines is the order of the list.
           this.forwardedFor = this.forwardedFor === undefined ? value : `${this.forwardedFor},${value}`;
+        } else if (name === 'idempotency-key') {
+          if (this.idempotencyKey !== undefined) this.repeated = true;
+          this.idempotencyKey = value;
         }
         return;
       case 17:
@@ -140,7 +163,10 @@ const BAD_ENCODING: HeadProblem = {
   status: 400,
   message: 'Send Transfer-Encoding as exactly "chunked" and without Content-Length, or not at all.',
 };
-const REPEATED: HeadProblem = { status: 400, message: 'Send Authorization and Content-Type at most once each.' };
+const REPEATED: HeadProblem = {
+  status: 400,
+  message: 'Send Authorization, Content-Type and Idempotency-Key at most once each.',
+};
 
 function isDecimal(text: string): boolean {
   if (text.length === 0 || text.length > MAX_LENGTH_DIGITS) return false;

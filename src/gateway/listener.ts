@@ -4,13 +4,15 @@
  * Owns:      the native app and the runtime of its replies.
  * Never:     lets an error of `dispatch` reach the native module.
  */
+import { MAX_WAIT_SECONDS } from '../contract/limits.js';
 import type { Logger } from '../log.js';
 import { BodyBudget } from './body-buffer.js';
 import { Sweeper } from './deadlines.js';
 import { RequestHead } from './head.js';
 import { isoTime } from './iso-time.js';
 import { Reply, type ReplyRuntime } from './reply.js';
-import { type HttpRequest, type HttpResponse, type ListeningApp, listenOn } from './uws.js';
+import { type HttpRequest, type HttpResponse, type ListeningApp, listenOn, type UpgradeContext } from './uws.js';
+import { type WebSocketOptions, WebSocketPart, type WebSocketStats, WebSocketUpgrade } from './web-socket.js';
 
 export interface ListenerOptions {
   readonly host: string;
@@ -25,6 +27,8 @@ export interface ListenerOptions {
   readonly logger: Logger;
   /** All request bodies being gathered together; 128 MiB when absent. */
   readonly maxBufferedBodyBytes?: number;
+  /** Where it takes WebSockets: `dispatch` calls `acceptWebSocket`. Nowhere when absent. */
+  readonly webSocket?: WebSocketOptions;
 }
 
 /** Must answer `reply` now or later, or leave that to the time limit. `head` is valid during the call only. */
@@ -38,6 +42,7 @@ export interface ListenerStats {
   readonly readTimeouts: number;
   readonly writeTimeouts: number;
   readonly bufferedBodyBytes: number;
+  readonly webSockets?: WebSocketStats;
 }
 
 const MAX_BUFFERED_BODY_BYTES = 128 * 1024 * 1024;
@@ -52,15 +57,29 @@ export class HttpListener {
   private closed = false;
 
   /** @internal use `startListener`. */
-  constructor(listening: ListeningApp, runtime: ReplyRuntime, options: ListenerOptions) {
+  constructor(
+    listening: ListeningApp,
+    runtime: ReplyRuntime,
+    options: ListenerOptions,
+    private readonly webSockets: WebSocketPart | null,
+  ) {
     this.port = listening.port;
     this.listening = listening;
     this.runtime = runtime;
     this.options = options;
   }
 
-  /** New requests get 503; resolves when those in hand are answered, at the latest after the time limits. */
-  drain(): Promise<void> {
+  /**
+   * New requests get 503, WebSocket sessions are told to stop; resolves when the requests in hand are answered and the
+   * sockets closed, at the latest after the time limits.
+   */
+  async drain(): Promise<void> {
+    const answered = this.drainRequests();
+    await this.webSockets?.drain();
+    await answered;
+  }
+
+  private drainRequests(): Promise<void> {
     const { runtime } = this;
     if (runtime.drain === null) {
       const { expectedRecoveryMs } = this.options;
@@ -99,6 +118,7 @@ export class HttpListener {
       readTimeouts: counts.readTimeouts,
       writeTimeouts: counts.writeTimeouts,
       bufferedBodyBytes: budget.usedBytes,
+      ...(this.webSockets === null ? {} : { webSockets: this.webSockets.stats() }),
     };
   }
 }
@@ -111,6 +131,7 @@ export async function startListener(options: ListenerOptions, dispatch: Dispatch
     reading: sweeper.list(options.readTimeoutMs),
     answering: sweeper.list(options.writeTimeoutMs),
     lingering: sweeper.list(LINGER_MS),
+    waiting: sweeper.list(MAX_WAIT_SECONDS * 1000 + options.writeTimeoutMs),
     budget: new BodyBudget(options.maxBufferedBodyBytes ?? MAX_BUFFERED_BODY_BYTES),
     logger: options.logger,
     counts: { inHand: 0, byStatus: new Uint32Array(600), aborted: 0, readTimeouts: 0, writeTimeouts: 0 },
@@ -118,10 +139,16 @@ export async function startListener(options: ListenerOptions, dispatch: Dispatch
     onIdle: null,
   };
   const head = new RequestHead();
-  const onRequest = (response: HttpResponse, request: HttpRequest): void => {
+  const webSockets =
+    options.webSocket === undefined ? null : new WebSocketPart(options.webSocket, sweeper, options.logger);
+  const onRequest = (response: HttpResponse, request: HttpRequest, context?: UpgradeContext): void => {
     const problem = head.read(request);
     const reply = new Reply(response, runtime, head); // from here on an error can be answered
     try {
+      if (context !== undefined && webSockets !== null) {
+        const key = head.webSocketKey();
+        if (key !== null) reply.upgrade = new WebSocketUpgrade(webSockets, key, context);
+      }
       if (problem !== null) reply.refuseHead(problem.status, problem.message);
       else if (runtime.drain !== null) reply.refuseDraining(runtime.drain);
       else dispatch(reply, head);
@@ -132,8 +159,9 @@ export async function startListener(options: ListenerOptions, dispatch: Dispatch
     reply.leaveHandler();
   };
   try {
-    const listening = await listenOn(options.host, options.port, options.shared, onRequest);
-    return new HttpListener(listening, runtime, options);
+    const route = webSockets?.route(onRequest) ?? null;
+    const listening = await listenOn(options.host, options.port, options.shared, onRequest, route);
+    return new HttpListener(listening, runtime, options, webSockets);
   } catch (error) {
     sweeper.stop();
     throw error;

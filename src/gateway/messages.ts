@@ -1,76 +1,106 @@
 /** Sending and receiving messages over HTTP: hot, so answers are put together by hand. */
-import { Buffer } from 'node:buffer';
-import type { ReceivedBatch } from '../contract/engine.js';
-import { ApiError } from '../contract/errors.js';
+import type { AckReceipt, EngineReply, LeasedBatch } from '../contract/engine.js';
 import { MESSAGES_PAGE } from '../contract/limits.js';
-import { NewMessageBody } from '../contract/schemas.js';
-import { isAgentAddress } from '../contract/tokens.js';
+import { AckBody, NewMessageBody } from '../contract/schemas.js';
 import { compileBody } from '../contract/validate.js';
-import type { Call, RefusalMessages } from './call.js';
+import type { Call } from './call.js';
 import type { HandlerContext } from './context.js';
-import { isoTime } from './iso-time.js';
+import {
+  checkIdempotencyKey,
+  checkNewMessage,
+  type ReceiveTerms,
+  receiveTerms,
+  renderBatch,
+  renderLeasedBatch,
+  renderReceipt,
+  SEND_REFUSALS,
+  TAKE_AT_ONCE,
+} from './message-terms.js';
 import { pageLimit, parseQuery } from './query.js';
 import type { Route } from './routes.js';
+import type { RunningWait } from './waits.js';
 
-const NO_RECIPIENT = 'to: no agent has this address. GET /v1/registry lists those there are.';
-const SEND_REFUSALS: RefusalMessages = {
-  not_found: NO_RECIPIENT,
-  store_full: "to: the recipient's queue is full. Try again when it has fetched some of its messages.",
-};
-
-export function messageRoutes({ config, engine }: HandlerContext): Route[] {
+export function messageRoutes({ config, engine, waits }: HandlerContext): Route[] {
   const { maxContentBytes } = config.messaging;
   const validate = compileBody(NewMessageBody);
+  const validateAck = compileBody(AckBody);
 
   const send = (call: Call): void => {
     const { to, content } = validate(call.body);
-    if (content.length * 3 > maxContentBytes && Buffer.byteLength(content) > maxContentBytes) {
-      throw new ApiError('bad_request', `content: must be 1 to ${maxContentBytes} bytes.`);
-    }
-    if (!isAgentAddress(to)) throw new ApiError('not_found', NO_RECIPIENT);
-    const from = call.subject;
+    checkNewMessage(to, content, maxContentBytes);
+    const message = { from: call.subject, to, content };
+    const { idempotencyKey } = call;
+    if (idempotencyKey !== undefined) checkIdempotencyKey(idempotencyKey, 'Idempotency-Key');
     call.answer(
-      engine.sendMessage({ from, to, content }),
+      idempotencyKey === undefined ? engine.sendMessage(message) : engine.sendMessageOnce(message, idempotencyKey),
       202,
-      ({ messageId, sentAtMs }) =>
-        `{"message_id":"${messageId}","from":"${from}","to":"${to}","timestamp":"${isoTime(sentAtMs)}"}`,
+      (receipt) => renderReceipt(message, receipt),
       SEND_REFUSALS,
     );
   };
+
   const receive = (call: Call): void => {
-    const limit = pageLimit(parseQuery(call.query), MESSAGES_PAGE);
-    call.answer(engine.receiveMessages(call.subject, limit), 200, renderBatch);
+    const parameters = parseQuery(call.query);
+    const limit = pageLimit(parameters, MESSAGES_PAGE);
+    const { waitMs, visibilityMs } = parameters.size === 0 ? TAKE_AT_ONCE : termsOf(parameters);
+    const wait = waitMs === 0 ? null : waits.begin(waitMs);
+    if (wait !== null) call.reply.waitFor(wait);
+    if (visibilityMs === null) {
+      call.answer(ended(engine.receiveMessages(call.subject, limit, wait), wait), 200, renderBatch);
+    } else {
+      const leased = engine.leaseMessages(call.subject, limit, { visibilityMs, holder: 'agent' }, wait);
+      call.answer(returnedUnless(call, ended(leased, wait)), 200, renderLeasedBatch);
+    }
+  };
+
+  /** What was leased for a client that has left goes back at once, not when its time is over. */
+  const returnedUnless = async (
+    call: Call,
+    pending: Promise<EngineReply<LeasedBatch>>,
+  ): Promise<EngineReply<LeasedBatch>> => {
+    const reply = await pending;
+    if (reply.ok && reply.value.messages.length > 0 && !call.reply.isOpen) {
+      const leaseIds = reply.value.messages.map(({ leaseId }) => leaseId);
+      await engine.returnLeases(call.subject, leaseIds);
+    }
+    return reply;
+  };
+
+  const acknowledge = (call: Call): void => {
+    const { lease_ids: leaseIds } = validateAck(call.body);
+    call.answer(engine.ackMessages(call.subject, leaseIds), 200, renderAck);
   };
 
   const path = '/v1/messages';
+  const agent = { path, principal: 'agent' } as const;
+  const writing = { ...agent, method: 'post', takesBody: true, takesQuery: false } as const;
   return [
-    {
-      method: 'post',
-      path,
-      principal: 'agent',
-      limit: 'message_send',
-      takesBody: true,
-      takesQuery: false,
-      handle: send,
-    },
-    {
-      method: 'get',
-      path,
-      principal: 'agent',
-      limit: 'message_read',
-      takesBody: false,
-      takesQuery: true,
-      handle: receive,
-    },
+    { ...writing, limit: 'message_send', handle: send },
+    { ...writing, path: `${path}/ack`, limit: 'message_read', handle: acknowledge },
+    { ...agent, method: 'get', limit: 'message_read', takesBody: false, takesQuery: true, handle: receive },
   ];
 }
 
-function renderBatch(batch: ReceivedBatch): string {
-  let json = '{"messages":[';
-  let separator = '';
-  for (const message of batch.messages) {
-    json += `${separator}{"message_id":"${message.messageId}","from":"${message.from}","to":"${message.to}","content":${JSON.stringify(message.content)},"timestamp":"${isoTime(message.sentAtMs)}"}`;
-    separator = ',';
-  }
-  return `${json}],"remaining":${batch.remaining}}`;
+/** @throws ApiError `bad_request` with the parameter that breaks its rule. */
+function termsOf(parameters: ReadonlyMap<string, string>): ReceiveTerms {
+  return receiveTerms(
+    secondsOf(parameters.get('wait')),
+    parameters.get('ack'),
+    secondsOf(parameters.get('visibility')),
+  );
+}
+
+/** NaN: given, but not in decimal digits. */
+function secondsOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  return /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
+}
+
+/** `pending`, with the wait off the books once it is there. */
+function ended<T>(pending: Promise<T>, wait: RunningWait | null): Promise<T> {
+  return wait === null ? pending : pending.finally(() => wait.end());
+}
+
+export function renderAck(receipt: AckReceipt): string {
+  return `{"acked":${receipt.acked},"unknown":${JSON.stringify(receipt.unknown)}}`;
 }

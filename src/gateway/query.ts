@@ -23,6 +23,13 @@ export function parseQuery(raw: string): ReadonlyMap<string, string> {
   return parameters;
 }
 
+/** `limit` of a JSON-RPC call: by the same rule. */
+export function namedLimit(value: unknown, bounds: PageLimit): number {
+  return typeof value === 'number' && Number.isInteger(value) && value >= 1 && value <= bounds.max
+    ? value
+    : bounds.fallback;
+}
+
 /** `limit`, or its fallback when it is absent, not a whole number, or out of range. */
 export function pageLimit(parameters: ReadonlyMap<string, string>, bounds: PageLimit): number {
   const text = parameters.get('limit');
@@ -43,6 +50,13 @@ export function pageCursor(parameters: ReadonlyMap<string, string>): string | nu
   if (cursor === undefined || cursor === '') return null;
   if (cursor.length > MAX_CURSOR_LENGTH) throw new ApiError('bad_request', UNUSABLE_CURSOR);
   return cursor;
+}
+
+/** `cursor` of a JSON-RPC call: by the same rule; `null` counts as absent. */
+export function namedCursor(value: unknown): string | null {
+  if (value === undefined || value === null || value === '') return null;
+  if (typeof value !== 'string' || value.length > MAX_CURSOR_LENGTH) throw new ApiError('bad_request', UNUSABLE_CURSOR);
+  return value;
 }
 
 /** What to answer when the engine refuses a cursor. */

@@ -23,11 +23,11 @@ export function registryRoutes({ engine }: HandlerContext): Route[] {
   ];
 }
 
-function renderAgent(agent: AgentSummary): string {
+export function renderAgent(agent: AgentSummary): string {
   return `{"address":"${agent.address}","registered_at":"${isoTime(agent.registeredAtMs)}"}`;
 }
 
-function renderPage(page: AgentPage): string {
+export function renderPage(page: AgentPage): string {
   const cursor = JSON.stringify(page.nextCursor);
   return `{"agents":[${page.agents.map(renderAgent).join(',')}],"next_cursor":${cursor},"total":${page.total}}`;
 }

@@ -20,6 +20,7 @@ import { type BodyBudget, BodyBuffer } from './body-buffer.js';
 import type { Deadlined, DeadlineList, Sweeper } from './deadlines.js';
 import type { RequestHead } from './head.js';
 import type { HttpResponse } from './uws.js';
+import type { WebSocketUpgrade } from './web-socket.js';
 
 /** What all replies of one listener share. */
 export interface ReplyRuntime {
@@ -30,6 +31,8 @@ export interface ReplyRuntime {
   readonly answering: DeadlineList;
   /** Answered, waiting to be closed. */
   readonly lingering: DeadlineList;
+  /** Waiting for messages by the client's own wish. */
+  readonly waiting: DeadlineList;
   readonly budget: BodyBudget;
   readonly logger: Logger;
   readonly counts: ReplyCounts;
@@ -60,6 +63,11 @@ export interface BodyReceiver {
   onBody(body: Buffer): void;
 }
 
+/** What an answer waits for. */
+export interface Abortable {
+  abort(): void;
+}
+
 /** As part of `X-RateLimit-*`; the limiter's verdict fits. */
 export interface LimitFigures {
   readonly limit: number;
@@ -81,6 +89,11 @@ export class Reply implements Deadlined {
   previous: Deadlined | null = null;
   next: Deadlined | null = null;
   sinceMs = 0;
+
+  /** Set where the request asks to become a WebSocket; see `acceptWebSocket`. */
+  upgrade: WebSocketUpgrade | null = null;
+  /** Told when the client leaves while the answer waits. */
+  private awaited: Abortable | null = null;
 
   private state: ReplyState = 'open';
   /** True while the request's handler runs, which the native module corks by itself. */
@@ -117,6 +130,11 @@ export class Reply implements Deadlined {
   /** False once it is answered or the client has left: further work for it is wasted. */
   get isOpen(): boolean {
     return this.state === 'open';
+  }
+
+  /** True while the request's own handler runs. */
+  get isInHandler(): boolean {
+    return this.inHandler;
   }
 
   /** The handler is about to return; from now on answers must be corked. */
@@ -194,6 +212,25 @@ export class Reply implements Deadlined {
     this.sendJson(204, '');
   }
 
+  /** The answer waits for `awaited`, as the client asked: the time limit for answers is that much longer from here on. */
+  waitFor(awaited: Abortable): void {
+    if (this.state !== 'open') return;
+    this.awaited = awaited;
+    this.moveTo(this.runtime.waiting);
+  }
+
+  /**
+   * Ends this reply by handing its connection over: `takeOver` gets the native response and must upgrade it at once.
+   * Not corked here, for the reason in `WebSocketUpgrade.accept`. False, and nothing happens, when it is answered or aborted already.
+   */
+  handOver(takeOver: (response: HttpResponse) => void): boolean {
+    if (this.state !== 'open') return false;
+    countStatus(this.runtime.counts.byStatus, 101);
+    this.settle('done');
+    takeOver(this.response);
+    return true;
+  }
+
   /** Starts gathering the body before it is known whether it will be wanted. Only while the handler runs. */
   holdBody(): void {
     if (this.bodyState === 'unread') this.startBody();
@@ -224,6 +261,7 @@ export class Reply implements Deadlined {
       );
     } else {
       this.runtime.counts.writeTimeouts++;
+      this.awaited?.abort();
       this.refuse(
         'unavailable',
         'The answer took too long. It may or may not have been done; look before you repeat it.',
@@ -312,6 +350,7 @@ export class Reply implements Deadlined {
     }
     this.runtime.counts.aborted++;
     this.settle('done');
+    this.awaited?.abort();
   }
 
   /** Leaves the state `open`, once. */

@@ -16,6 +16,8 @@ export interface Route {
   readonly takesBody: boolean;
   /** True: `call.query` is filled in. */
   readonly takesQuery: boolean;
+  /** True: `call.credentialLookup` is filled in, for what outlives the request. */
+  readonly keepsLookup?: boolean;
   /**
    * Answers `call.reply` now or later. What it throws at once becomes the answer; later errors are its own to answer
    * (`Call.answer` and `Call.run` do). With `takesBody`, `call.body` is the parsed JSON.

@@ -13,29 +13,25 @@ import { percentDecode } from './percent-decode.js';
 import { pageCursor, pageLimit, parseQuery, UNUSABLE_CURSOR } from './query.js';
 import { type Route, STATE_PREFIX } from './routes.js';
 
-const NO_SUCH_KEY: RefusalMessages = { not_found: 'key: has no value. Check its spelling, or write it first.' };
-const STORE_FULL: RefusalMessages = {
+export const NO_SUCH_KEY: RefusalMessages = { not_found: 'key: has no value. Check its spelling, or write it first.' };
+export const STORE_FULL: RefusalMessages = {
   store_full: 'The state store is full. Delete keys, or ask the operator of the server for more room.',
 };
-const NO_KEYS = '{"keys":[],"next_cursor":null,"total":0}';
+export const NO_KEYS = '{"keys":[],"next_cursor":null,"total":0}';
 const BAD_CURSOR: RefusalMessages = { bad_request: UNUSABLE_CURSOR };
 
 export function stateRoutes({ config, engine }: HandlerContext): Route[] {
   const { maxKeyBytes, maxValueBytes } = config.state;
   const validate = compileBody(StateValueBody);
 
-  /** @throws ApiError `bad_request` unless it is 1 to the largest number of bytes, well encoded. */
   const keyOf = (call: Call): string => {
     const key = percentDecode(call.path.slice(STATE_PREFIX.length));
-    // A UTF-16 unit is at most 3 bytes of UTF-8.
-    if (key.length === 0 || (key.length * 3 > maxKeyBytes && Buffer.byteLength(key) > maxKeyBytes)) {
-      throw new ApiError('bad_request', `key: must be 1 to ${maxKeyBytes} bytes.`);
-    }
+    checkKey(key, maxKeyBytes);
     return key;
   };
   const writableKeyOf = (call: Call): string => {
     const key = keyOf(call);
-    if (key === CAPACITY_KEY) throw new ApiError('bad_request', `key: "${CAPACITY_KEY}" is reserved; choose another.`);
+    checkWritable(key);
     return key;
   };
 
@@ -55,14 +51,11 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
   const write = (call: Call): void => {
     const key = writableKeyOf(call);
     const { value } = validate(call.body);
-    if (value.length * 3 > maxValueBytes && Buffer.byteLength(value) > maxValueBytes) {
-      throw new ApiError('value_too_large', `value: is over ${maxValueBytes} bytes. Send a smaller one.`);
-    }
+    checkValue(value, maxValueBytes);
     call.answer(
       engine.writeState(call.subject, key, value),
       200,
-      ({ writtenAtMs }) =>
-        `{"key":${jsonString(key)},"written_by":"${call.subject}","written_at":"${isoTime(writtenAtMs)}"}`,
+      ({ writtenAtMs }) => renderWritten(key, call.subject, writtenAtMs),
       STORE_FULL,
     );
   };
@@ -71,8 +64,7 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
     call.answer(
       engine.deleteState(call.subject, key),
       200,
-      ({ deletedAtMs }) =>
-        `{"key":${jsonString(key)},"deleted_by":"${call.subject}","deleted_at":"${isoTime(deletedAtMs)}"}`,
+      ({ deletedAtMs }) => renderDeleted(key, call.subject, deletedAtMs),
       NO_SUCH_KEY,
     );
   };
@@ -93,14 +85,42 @@ export function stateRoutes({ config, engine }: HandlerContext): Route[] {
   ];
 }
 
-function renderEntry(entry: StateEntry): string {
+/** @throws ApiError `bad_request` unless it is 1 to `maxKeyBytes` bytes. @param key well-formed */
+export function checkKey(key: string, maxKeyBytes: number): void {
+  // A UTF-16 unit is at most 3 bytes of UTF-8.
+  if (key.length === 0 || (key.length * 3 > maxKeyBytes && Buffer.byteLength(key) > maxKeyBytes)) {
+    throw new ApiError('bad_request', `key: must be 1 to ${maxKeyBytes} bytes.`);
+  }
+}
+
+/** @throws ApiError `bad_request` for the reserved key. */
+export function checkWritable(key: string): void {
+  if (key === CAPACITY_KEY) throw new ApiError('bad_request', `key: "${CAPACITY_KEY}" is reserved; choose another.`);
+}
+
+/** @throws ApiError `value_too_large`. */
+export function checkValue(value: string, maxValueBytes: number): void {
+  if (value.length * 3 > maxValueBytes && Buffer.byteLength(value) > maxValueBytes) {
+    throw new ApiError('value_too_large', `value: is over ${maxValueBytes} bytes. Send a smaller one.`);
+  }
+}
+
+export function renderWritten(key: string, writer: string, writtenAtMs: number): string {
+  return `{"key":${jsonString(key)},"written_by":"${writer}","written_at":"${isoTime(writtenAtMs)}"}`;
+}
+
+export function renderDeleted(key: string, deleter: string, deletedAtMs: number): string {
+  return `{"key":${jsonString(key)},"deleted_by":"${deleter}","deleted_at":"${isoTime(deletedAtMs)}"}`;
+}
+
+export function renderEntry(entry: StateEntry): string {
   return `{"key":${jsonString(entry.key)},"value":${JSON.stringify(entry.value)},"last_modified_by":"${entry.lastModifiedBy}","last_modified_at":"${isoTime(entry.lastModifiedAtMs)}"}`;
 }
 
-function renderKeys(page: KeyPage): string {
+export function renderKeys(page: KeyPage): string {
   return JSON.stringify({ keys: page.keys, next_cursor: page.nextCursor, total: page.total });
 }
 
-function renderCapacity(capacity: Capacity): string {
+export function renderCapacity(capacity: Capacity): string {
   return `{"used_bytes":${capacity.usedBytes},"total_bytes":${capacity.totalBytes},"key_count":${capacity.keyCount}}`;
 }

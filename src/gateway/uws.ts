@@ -3,11 +3,20 @@
  * package behind the name; nothing else knows where it comes from.
  *
  * Lifetimes of its native objects (release 20.x): a request is dead when its handler returns; a response is dead after
- * `end`, `endWithoutBody`, `close` or its abort; a body chunk is emptied when its callback returns. Only `Reply` touches
- * responses, only `head.ts` touches requests.
+ * `end`, `endWithoutBody`, `close`, `upgrade` or its abort; a body chunk and a WebSocket message are emptied when their
+ * callback returns; a WebSocket is dead from its `close` callback on. Only `Reply` touches responses, only `head.ts`
+ * touches requests, only `web-socket.ts` touches WebSockets.
  */
 import './uws-header-limit.js';
-import uWS, { type HttpRequest, type HttpResponse, type TemplatedApp, type us_listen_socket } from 'uWebSockets.js';
+import uWS, {
+  type HttpRequest,
+  type HttpResponse,
+  type TemplatedApp,
+  type us_listen_socket,
+  type us_socket_context_t,
+  type WebSocket,
+  type WebSocketBehavior,
+} from 'uWebSockets.js';
 import { createServer } from 'node:net';
 
 export type { HttpRequest, HttpResponse, TemplatedApp } from 'uWebSockets.js';
@@ -21,6 +30,31 @@ interface ListenWithOptions {
 const SHARED_PORT = 0;
 const EXCLUSIVE_PORT = 1;
 
+/** Who is told of a WebSocket's life. */
+export interface SocketEvents {
+  opened(native: NativeWebSocket): void;
+  received(message: ArrayBuffer, isBinary: boolean): void;
+  drained(): void;
+  heard(): void;
+  closed(code: number): void;
+}
+
+/** What hangs at each native WebSocket; its own fields are copied onto it. */
+export interface SocketData {
+  readonly connection: SocketEvents;
+}
+
+export type NativeWebSocket = WebSocket<SocketData>;
+/** What an upgrade needs beside the request's headers; good until the response is upgraded or dead. */
+export type UpgradeContext = us_socket_context_t;
+
+export interface WebSocketRoute {
+  readonly path: string;
+  readonly behavior: WebSocketBehavior<SocketData> & {
+    readonly upgrade: (response: HttpResponse, request: HttpRequest, context: UpgradeContext) => void;
+  };
+}
+
 export interface ListeningApp {
   readonly app: TemplatedApp;
   /** The real port, also when 0 was asked for. */
@@ -31,6 +65,7 @@ export interface ListeningApp {
  * Opens a listening app that hands every request, whatever its method and path, to `onRequest`.
  * @param shared true lets several threads share the port. The system then also lets another program share it unnoticed:
  *               probe the port first. false takes the port alone.
+ * @param webSocket where requests with a Sec-WebSocket-Key of the right length go to its `upgrade` instead.
  * @throws Error with one clear line when the address can't be listened on.
  */
 export async function listenOn(
@@ -38,10 +73,12 @@ export async function listenOn(
   port: number,
   shared: boolean,
   onRequest: (response: HttpResponse, request: HttpRequest) => void,
+  webSocket: WebSocketRoute | null = null,
 ): Promise<ListeningApp> {
   // A port that the native module lets the system choose is never shared: it must be named.
   if (shared && port === 0) port = await freePort(host);
   const app = uWS.App();
+  if (webSocket !== null) app.ws(webSocket.path, webSocket.behavior);
   app.any('/*', onRequest);
   return new Promise((resolve, reject) => {
     const options = shared ? SHARED_PORT : EXCLUSIVE_PORT;

@@ -27,6 +27,16 @@ const TEREDO_V6: IpNetwork = [ipaddr.IPv6.parse('2001::'), 32];
 
 const systemLookup: ResolveHost = (host) => dns.lookup(host, { all: true });
 
+/** Every address the system knows for a host; takes its turn with other lookups. Rejects when there is none, or no place. */
+export async function lookupHost(host: string): ReturnType<ResolveHost> {
+  const found = await LOOKUPS.run(
+    () => systemLookup(host),
+    () => true,
+  );
+  if (found === null) throw new Error('too many lookups wait');
+  return found;
+}
+
 /**
  * Checks a webhook URL as given at registration.
  * @param allowNetworks CIDR ranges exempt from the address check (not from the others). @throws Error if one is malformed.

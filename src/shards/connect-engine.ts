@@ -1,6 +1,7 @@
 import { randomInt, randomUUID } from 'node:crypto';
 import type { MessagePort } from 'node:worker_threads';
 import type {
+  AckReceipt,
   AgentPage,
   AgentSummary,
   Capacity,
@@ -8,22 +9,48 @@ import type {
   Engine,
   EngineReply,
   KeyPage,
+  LeasedBatch,
+  LeaseTerms,
   MessageReceipt,
   NewAgent,
   NewMessage,
   NewOperator,
   PageRequest,
+  PushAgent,
+  PushOutcome,
   ReceivedBatch,
   ReceivedMessage,
   StateEntry,
   StoredChallenge,
+  Wait,
 } from '../contract/engine.js';
+import {
+  orderOf,
+  toAckReceipt,
+  toAgent,
+  toChallenge,
+  toCredential,
+  toDeleted,
+  toKeys,
+  toLeased,
+  toNextPush,
+  toNull,
+  toOperator,
+  toOrderedAgents,
+  toPushMessage,
+  toReceipt,
+  toReceived,
+  toWritten,
+} from './answers.js';
 import { decodeCursor, encodeCursor } from './cursors.js';
 import { KeyVersions } from './key-versions.js';
 import { mergePages } from './merge-pages.js';
+import type { WireLease, WireWait } from './messaging.js';
 import { toByteString } from './overlay-table.js';
+import { PushFeed } from './push-feed.js';
 import { ReadCache } from './read-cache.js';
 import { shardOf } from './routing.js';
+import { sendOnce } from './send-once.js';
 import { ShardClient } from './shard-client.js';
 import { SharedCounters } from './shared-counters.js';
 import { orderKeyTimeMs } from './store-keys.js';
@@ -47,6 +74,8 @@ export interface ShardPort {
 const ADDRESS_ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
 const ADDRESS_RANDOM_LENGTH = 20;
 
+const NOTHING_RECEIVED: LeasedBatch = { messages: [], remaining: 0 };
+
 /** Resolves when every shard is connected. */
 export async function connectEngine(connection: EngineConnection): Promise<ConnectedEngine> {
   const engine = new ConnectedEngine(connection);
@@ -65,6 +94,9 @@ export class ConnectedEngine implements Engine {
   private readonly readCache: ReadCache;
   private readonly totalStateBytes: number;
   private readonly control: MessagePort;
+  /** From the first time that somebody asks for agents to push to. */
+  private pushFeed: PushFeed | null = null;
+  private lastWaitId = 0;
   readonly connected: Promise<void>;
 
   constructor(connection: EngineConnection) {
@@ -79,6 +111,7 @@ export class ConnectedEngine implements Engine {
         const client = this.clients[shard] as ShardClient;
         if (port === null) return client.disconnect();
         client.connect(port);
+        this.pushFeed?.connected(client);
         missing.delete(shard);
         if (missing.size === 0) resolve();
       });
@@ -143,8 +176,46 @@ export class ConnectedEngine implements Engine {
     return this.owner(to).call(OPS.sendMessage, from, to, content, toReceipt);
   }
 
-  receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>> {
-    return this.owner(agent).call(OPS.receiveMessages, agent, limit, null, toReceived);
+  sendMessageOnce(message: NewMessage, idempotencyKey: string): Promise<EngineReply<MessageReceipt>> {
+    return sendOnce(this.owner(message.from), this.owner(message.to), message, idempotencyKey);
+  }
+
+  receiveMessages(agent: string, limit: number, wait: Wait | null): Promise<EngineReply<ReceivedBatch>> {
+    const owner = this.owner(agent);
+    if (wait === null) return owner.call(OPS.receiveMessages, agent, limit, null, toReceived);
+    return this.waiting(owner, wait, NOTHING_RECEIVED, (wireWait) =>
+      owner.callAndWait(OPS.receiveMessages, agent, limit, wireWait, toReceived),
+    );
+  }
+
+  leaseMessages(agent: string, limit: number, terms: LeaseTerms, wait: Wait | null): Promise<EngineReply<LeasedBatch>> {
+    const owner = this.owner(agent);
+    const lease: WireLease = [limit, terms.visibilityMs, terms.holder];
+    if (wait === null) return owner.call(OPS.leaseMessages, agent, lease, null, toLeased);
+    return this.waiting(owner, wait, NOTHING_RECEIVED, (wireWait) =>
+      owner.callAndWait(OPS.leaseMessages, agent, lease, wireWait, toLeased),
+    );
+  }
+
+  ackMessages(agent: string, leaseIds: readonly string[]): Promise<EngineReply<AckReceipt>> {
+    return this.owner(agent).call(OPS.ackMessages, agent, leaseIds, null, toAckReceipt);
+  }
+
+  returnLeases(agent: string, leaseIds: readonly string[]): Promise<EngineReply<null>> {
+    return this.owner(agent).call(OPS.returnLeases, agent, leaseIds, null, toNull);
+  }
+
+  awaitPushAgents(signal: AbortSignal): Promise<EngineReply<readonly PushAgent[]>> {
+    this.pushFeed ??= new PushFeed(this.clients);
+    return this.pushFeed.next(signal);
+  }
+
+  peekPush(agent: string): Promise<EngineReply<ReceivedMessage>> {
+    return this.owner(agent).call(OPS.peekPush, agent, null, null, toPushMessage);
+  }
+
+  settlePush(agent: string, messageId: string, outcome: PushOutcome): Promise<EngineReply<PushAgent | null>> {
+    return this.owner(agent).call(OPS.settlePush, agent, [messageId, outcome], null, toNextPush);
   }
 
   readState(reader: string, key: string): Promise<EngineReply<StateEntry>> {
@@ -205,6 +276,28 @@ export class ConnectedEngine implements Engine {
     return entry;
   };
 
+  /** Has the shard end the wait when the signal says so; a wait that never began takes no message. */
+  private async waiting<Batch extends ReceivedBatch>(
+    owner: ShardClient,
+    wait: Wait,
+    nothing: Batch,
+    call: (wireWait: WireWait) => Promise<EngineReply<Batch>>,
+  ): Promise<EngineReply<Batch>> {
+    const { waitMs, signal } = wait;
+    if (signal.aborted) return { ok: true, value: nothing };
+    this.lastWaitId += 1;
+    const waitId = this.lastWaitId;
+    const cancel = (): void => {
+      void owner.call(OPS.cancelWait, null, waitId, null, toNull);
+    };
+    signal.addEventListener('abort', cancel, { once: true });
+    try {
+      return await call([waitMs, waitId]);
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
   private owner(name: string): ShardClient {
     return this.clients[shardOf(name, this.clients.length)] as ShardClient;
   }
@@ -224,73 +317,4 @@ function newAddress(): string {
   let address = 'tab_';
   for (let i = 0; i < ADDRESS_RANDOM_LENGTH; i++) address += ADDRESS_ALPHABET[randomInt(ADDRESS_ALPHABET.length)];
   return address;
-}
-
-// What the parts of each answer mean; `key` is the operation's second argument.
-
-function toOperator(_x: unknown, _y: unknown, _z: unknown, key: unknown): { readonly operatorId: string } {
-  return { operatorId: key as string };
-}
-
-function toAgent(x: unknown, _y: unknown, _z: unknown, key: unknown): AgentSummary {
-  return { address: key as string, registeredAtMs: x as number };
-}
-
-function toCredential(x: unknown): Credential {
-  return x as Credential;
-}
-
-function toNull(): null {
-  return null;
-}
-
-function toChallenge(x: unknown): StoredChallenge {
-  return x as StoredChallenge;
-}
-
-function toReceipt(x: unknown, y: unknown): MessageReceipt {
-  return { messageId: x as string, sentAtMs: y as number };
-}
-
-function toWritten(x: unknown): { readonly writtenAtMs: number } {
-  return { writtenAtMs: x as number };
-}
-
-function toDeleted(x: unknown): { readonly deletedAtMs: number } {
-  return { deletedAtMs: x as number };
-}
-
-function toKeys(x: unknown, y: unknown): { readonly keys: readonly string[]; readonly total: number } {
-  return { keys: x as string[], total: y as number };
-}
-
-interface OrderedAgent {
-  readonly order: string;
-  readonly address: string;
-}
-
-function orderOf(agent: OrderedAgent): string {
-  return agent.order;
-}
-
-function toOrderedAgents(x: unknown, y: unknown): { readonly agents: OrderedAgent[]; readonly total: number } {
-  const flat = x as readonly string[];
-  const agents: OrderedAgent[] = [];
-  for (let i = 0; i < flat.length; i += 2) agents.push({ order: flat[i] as string, address: flat[i + 1] as string });
-  return { agents, total: y as number };
-}
-
-function toReceived(x: unknown, y: unknown): ReceivedBatch {
-  const flat = x as readonly unknown[];
-  const messages: ReceivedMessage[] = [];
-  for (let i = 0; i < flat.length; i += 5) {
-    messages.push({
-      messageId: flat[i] as string,
-      from: flat[i + 1] as string,
-      to: flat[i + 2] as string,
-      content: flat[i + 3] as string,
-      sentAtMs: flat[i + 4] as number,
-    });
-  }
-  return { messages, remaining: y as number };
 }

@@ -3,12 +3,15 @@ import {
   close,
   constants,
   fdatasync,
+  fdatasyncSync,
+  fstatSync,
   fsync,
   ftruncateSync,
   open,
   openSync,
   read,
   readdirSync,
+  statfsSync,
   write,
   writeSync,
 } from 'node:fs';
@@ -18,26 +21,37 @@ import { promisify } from 'node:util';
  * The little of a file system that the event log uses, so that tests can put a faulty disk under it: one that forgets
  * unsynced bytes, tears the last write, or fails at the n-th call.
  */
-export interface LogFile {
+export interface ReadableFile {
+  /** Its size now. */
+  size(): number;
+  /** Up to `bytes` bytes from `positionBytes`; fewer at the end of the file. */
+  read(positionBytes: number, bytes: number): Promise<Buffer>;
+  close(): Promise<void>;
+}
+
+export interface LogFile extends ReadableFile {
   /** Writes at the end as far as the system takes it; returns the bytes taken. Synchronous: a copy to the page cache. */
   write(bytes: Uint8Array, positionBytes: number): number;
   /** Writes zeros from one offset up to another, in the background; what it did when it fails is unknown. */
   fillZeros(fromBytes: number, toBytes: number): Promise<void>;
   /** Resolves when all that was written is on the disk. A failure is final: never call it again. */
   sync(): Promise<void>;
+  /** As `sync`, while this thread waits: without two changes of thread, but nothing else happens meanwhile. */
+  syncNow?(): void;
   /** Cuts the file off at `sizeBytes`. */
   truncate(sizeBytes: number): void;
-  /** Up to `bytes` bytes from `positionBytes`; fewer at the end of the file. */
-  read(positionBytes: number, bytes: number): Promise<Buffer>;
-  close(): Promise<void>;
 }
 
 export interface Disk {
   /** Opens for reading and writing; creates the file if it is not there. */
   openFile(path: string): LogFile;
+  /** Opens for reading only. Throws an error with `code: 'ENOENT'` when there is no such file. */
+  openToRead(path: string): ReadableFile;
   /** Makes the names in a directory durable. */
   syncDirectory(path: string): Promise<void>;
   list(path: string): string[];
+  /** What may still be written to the disk that holds `path`; a disk that does not say is never full beforehand. */
+  availableBytes?(path: string): number;
 }
 
 const fdatasyncAsync = promisify(fdatasync);
@@ -53,9 +67,13 @@ const O_READ_WRITE_CREATE = constants.O_RDWR | constants.O_CREAT;
 class RealFile implements LogFile {
   private readonly fd: number;
 
-  constructor(path: string) {
-    // 'a+' would append wherever the position argument says; the writer passes exact positions instead.
-    this.fd = openSync(path, O_READ_WRITE_CREATE, 0o644);
+  /** 'a+' would append wherever the position argument says; the writer passes exact positions instead. */
+  constructor(path: string, flags = O_READ_WRITE_CREATE) {
+    this.fd = openSync(path, flags, 0o644);
+  }
+
+  size(): number {
+    return fstatSync(this.fd).size;
   }
 
   write(bytes: Uint8Array, positionBytes: number): number {
@@ -72,6 +90,10 @@ class RealFile implements LogFile {
 
   async sync(): Promise<void> {
     await fdatasyncAsync(this.fd);
+  }
+
+  syncNow(): void {
+    fdatasyncSync(this.fd);
   }
 
   truncate(sizeBytes: number): void {
@@ -96,6 +118,7 @@ class RealFile implements LogFile {
 
 export const realDisk: Disk = {
   openFile: (path) => new RealFile(path),
+  openToRead: (path) => new RealFile(path, constants.O_RDONLY),
   async syncDirectory(path) {
     const fd = await openAsync(path, 'r');
     try {
@@ -105,4 +128,8 @@ export const realDisk: Disk = {
     }
   },
   list: (path) => readdirSync(path),
+  availableBytes(path) {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  },
 };

@@ -6,6 +6,7 @@ import { DiskFullError, type LogWriter } from './log-writer.js';
 import type { Operation } from './operations.js';
 import type { SharedCounters } from './shared-counters.js';
 import type { View } from './view.js';
+import type { DurableMark } from './watermark.js';
 
 /**
  * Group commit: the write path of one shard, in the order of durability.
@@ -21,6 +22,8 @@ const MAX_BATCH_BYTES = 8 * 1024 * 1024;
 const READ_EVENTS_DELAY_MS = 50;
 /** ...or until there are this many. */
 const READ_EVENTS_BATCH = 4_096;
+/** `durability: none` promises no flush, but observers see only what was flushed. */
+const OBSERVERS_FLUSH_MS = 1_000;
 /** Past this, the disk does not keep up with reads. */
 const MAX_READ_EVENTS = 65_536;
 
@@ -28,6 +31,8 @@ export interface GroupCommitOptions {
   readonly log: LogWriter;
   readonly view: View;
   readonly counters: SharedCounters;
+  /** What observers go by. */
+  readonly mark: DurableMark;
   readonly durability: 'fsync' | 'interval' | 'none';
   readonly flushIntervalMs: number;
   readonly logger: Logger;
@@ -55,8 +60,9 @@ export class GroupCommit {
 
   constructor(options: GroupCommitOptions) {
     this.options = options;
-    this.syncTimer =
-      options.durability === 'interval' ? setInterval(() => this.syncSoon(), options.flushIntervalMs) : null;
+    const { durability, flushIntervalMs } = options;
+    const syncIntervalMs = durability === 'interval' ? flushIntervalMs : OBSERVERS_FLUSH_MS;
+    this.syncTimer = durability === 'fsync' ? null : setInterval(() => this.syncSoon(), syncIntervalMs);
   }
 
   /** Joins the next batch. Call `kick` when the turn's operations are all staged. */
@@ -109,10 +115,13 @@ export class GroupCommit {
     await this.syncing;
     if (!this.unsynced) return;
     this.unsynced = false;
-    this.syncing = this.options.log.sync().finally(() => {
+    const { log, mark } = this.options;
+    mark.flushing();
+    this.syncing = log.sync().finally(() => {
       this.syncing = null;
     });
     await this.syncing;
+    mark.flushed();
   }
 
   private async run(): Promise<void> {
@@ -130,7 +139,7 @@ export class GroupCommit {
   }
 
   private async commitBatch(): Promise<void> {
-    const { log, view, durability } = this.options;
+    const { log, view, durability, mark } = this.options;
     if (log.isSegmentFull) {
       if (durability !== 'fsync') await this.sync();
       try {
@@ -149,13 +158,17 @@ export class GroupCommit {
     if (lastSeq > 0) {
       try {
         await log.write(); // write-ahead log: bytes reach the segment...
+        mark.written(log.position);
       } catch (error) {
         if (!(error instanceof DiskFullError)) throw this.failed(batch, error);
+        mark.abandoned();
         return this.outOfSpace(batch, reads.length, error);
       }
       if (durability === 'fsync') {
+        mark.flushing();
         try {
-          await log.sync(); // ...and the disk. A failed fsync is final: never retry it
+          await log.sync(batch.length === 1 && this.staged.length === 0); // ...and the disk. A failed fsync is final: never retry it
+          mark.flushed();
         } catch (error) {
           throw this.failed(batch, error);
         }
@@ -172,10 +185,11 @@ export class GroupCommit {
 
   /** Encodes all events of the batch; returns the last `seq`, or 0 when there are none. */
   private append(batch: readonly Operation[], reads: readonly EventBody[], atMs: number): number {
-    const { log, counters } = this.options;
+    const { log, counters, mark } = this.options;
     let events = reads.length;
     for (const operation of batch) events += operation.bodies.length;
     if (events === 0) return 0;
+    mark.begin();
     const firstSeq = counters.takeSeqs(events);
     const ts = new Date(atMs).toISOString();
     let seq = firstSeq;

@@ -1,4 +1,4 @@
-import { type ByteString, type OverlayTable, prefixEnd } from './overlay-table.js';
+import { type ByteString, type KeyRange, prefixEnd } from './overlay-table.js';
 
 /**
  * Key counts: how many state keys lie in each of many small neighbouring ranges, so that the number of keys under any
@@ -12,19 +12,27 @@ import { type ByteString, type OverlayTable, prefixEnd } from './overlay-table.j
 /** A range that grows past this is split in two. */
 const MAX_KEYS_PER_RANGE = 256;
 
+/** Where the ranges are kept; in the shards an `OverlayTable<number>`. */
+export interface CountRows {
+  keys(range: KeyRange): ByteString[];
+  get(key: ByteString): number | undefined;
+  put(key: ByteString, count: number): void;
+  remove(key: ByteString): void;
+}
+
 export interface KeySource {
   keys(range: { start: ByteString; end: ByteString | null; limit: number }): ByteString[];
 }
 
 export class KeyCounts {
-  private readonly rows: OverlayTable<number>;
+  private readonly rows: CountRows;
   private readonly source: KeySource;
   /** First key of each range, rising; the first range begins at the empty string. */
   private readonly starts: ByteString[] = [''];
   private readonly counts: number[] = [0];
 
   /** Reads the ranges as of the last checkpoint: one row for each 128 to 256 keys. */
-  constructor(rows: OverlayTable<number>, source: KeySource) {
+  constructor(rows: CountRows, source: KeySource) {
     this.rows = rows;
     this.source = source;
     for (const row of rows.keys({ start: '', end: null, limit: Number.MAX_SAFE_INTEGER })) {

@@ -1,6 +1,8 @@
 import { Buffer } from 'node:buffer';
 import { crc32 } from 'node:zlib';
 import type { EventData, EventType } from '../contract/events.js';
+import { REDACTED_TEXT } from '../contract/redaction.js';
+import type { InternalData, InternalType } from './internal-records.js';
 
 /**
  * The form of one line of the event log:
@@ -8,23 +10,33 @@ import type { EventData, EventType } from '../contract/events.js';
  *   {"seq":7,"ts":"...","type":"...","agent":"...","data":{...},"crc":"0f3a91bc"}\n
  *
  * `crc` is the CRC-32 of every byte before `,"crc"`, always eight hex digits, so that a line whose content is removed
- * by law keeps its length. Two fields are the log's own and are not shown to readers:
+ * by law keeps its length: then asterisks stand in the content's place, and `red` instead of `crc` (see redact-line.ts).
+ * Some fields are the log's own and are not shown to readers:
  *   `ref`   on message_delivered and message_dropped: `seq` of the message_sent event that is meant
  *   `more`  the next line belongs to the same operation; recovery keeps such a group whole or not at all
+ *   `push`  on message_sent: it is to be pushed to the recipient's webhook first
+ *   `once`  on message_sent: its id is remembered, so that a repeat of the send finds it
+ * Lines of some types are the log's own altogether: see internal-records.ts.
  */
 export interface LoggedEvent {
   readonly seq: number;
   readonly ts: string;
-  readonly type: EventType;
+  readonly type: EventType | InternalType;
   readonly agent?: string;
-  readonly data: EventData[EventType];
+  readonly data: EventData[EventType] | InternalData[InternalType];
   readonly ref?: number;
   readonly more?: true;
+  readonly push?: true;
+  readonly once?: true;
+  /** The content was removed by law: `data` has REDACTED_TEXT in its place, and the length of what was there. */
+  readonly redacted?: true;
 }
 
 const CRC_FIELD = ',"crc":"';
+/** In the place of CRC_FIELD in a line whose content was removed; as long. */
+const REDACTED_FIELD = ',"red":"';
 /** `,"crc":"01234567"}` */
-const TRAILER_BYTES = CRC_FIELD.length + 8 + 2;
+export const TRAILER_BYTES = CRC_FIELD.length + 8 + 2;
 
 /** The fields of a line between `ts` and `crc`, as JSON text. Made when an operation is staged, before `seq` is known. */
 export type EventBody = string;
@@ -67,9 +79,21 @@ export function decodeLine(line: Buffer): LoggedEvent | null {
   const checkedBytes = line.length - TRAILER_BYTES;
   if (checkedBytes <= 0) return null;
   const trailer = line.toString('latin1', checkedBytes);
-  if (!trailer.startsWith(CRC_FIELD) || !trailer.endsWith('"}')) return null;
+  const isRedacted = trailer.startsWith(REDACTED_FIELD);
+  if (!(isRedacted || trailer.startsWith(CRC_FIELD)) || !trailer.endsWith('"}')) return null;
   const written = trailer.slice(CRC_FIELD.length, CRC_FIELD.length + 8);
   if (hex32(crc32(line.subarray(0, checkedBytes))) !== written) return null;
   // The checksum holds, so this is what the server wrote: a text that does not parse is our bug and may throw.
-  return JSON.parse(line.toString('utf8')) as LoggedEvent;
+  const event = JSON.parse(line.toString('utf8')) as LoggedEvent;
+  return isRedacted ? withRedactedText(event) : event;
+}
+
+function withRedactedText(event: LoggedEvent): LoggedEvent {
+  const shown = event.type === 'message_sent' ? { content: REDACTED_TEXT } : { value: REDACTED_TEXT };
+  return { ...event, data: { ...event.data, ...shown } as LoggedEvent['data'], redacted: true };
+}
+
+/** The last bytes of a line (without its newline) whose content was removed and which now begins with `checked`. */
+export function redactedTrailer(checked: Buffer): string {
+  return `${REDACTED_FIELD}${hex32(crc32(checked))}"}`;
 }

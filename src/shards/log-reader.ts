@@ -1,8 +1,9 @@
 import { Buffer } from 'node:buffer';
-import type { Disk, LogFile } from './disk.js';
+import type { Disk } from './disk.js';
 import { decodeLine, type LoggedEvent } from './log-line.js';
 import type { RecentLog } from './recent-log.js';
-import { type LogPosition, listSegments, logPosition, offsetOf, segmentOf, segmentPath } from './segments.js';
+import { isSegmentUnreadable, openSegment, type SegmentFile } from './segment-reader.js';
+import { type LogPosition, listSegments, logPosition, offsetOf, segmentOf } from './segments.js';
 
 /**
  * Log reader: reads back what a log writer wrote.
@@ -14,10 +15,19 @@ const NEWLINE = 0x0a;
 /** Segments kept open for reading single lines. */
 const MAX_OPEN_SEGMENTS = 32;
 
-/** One complete line, or the incomplete rest (`torn`) at the end of a segment. */
+/**
+ * One complete line, or the incomplete rest (`torn`) at the end of a segment. `bytes` counts the newline, `line` is without
+ * it; who keeps `line` keeps a mebibyte.
+ */
 export type ScannedLine =
-  | { readonly kind: 'event'; readonly position: LogPosition; readonly bytes: number; readonly event: LoggedEvent }
-  | { readonly kind: 'damaged'; readonly position: LogPosition; readonly bytes: number }
+  | {
+      readonly kind: 'event';
+      readonly position: LogPosition;
+      readonly bytes: number;
+      readonly event: LoggedEvent;
+      readonly line: Buffer;
+    }
+  | { readonly kind: 'damaged'; readonly position: LogPosition; readonly bytes: number; readonly line: Buffer }
   | { readonly kind: 'torn'; readonly position: LogPosition; readonly bytes: number };
 
 /** Lines from `from` to the end of the last segment, in order. Memory: one chunk, or the longest line. */
@@ -25,7 +35,7 @@ export async function* scanLog(disk: Disk, logDir: string, from: LogPosition): A
   for (const segment of listSegments(disk, logDir)) {
     if (segment < segmentOf(from)) continue;
     const startBytes = segment === segmentOf(from) ? offsetOf(from) : 0;
-    const file = disk.openFile(segmentPath(logDir, segment));
+    const file = await openSegment(disk, logDir, segment);
     try {
       yield* scanSegment(file, segment, startBytes);
     } finally {
@@ -34,7 +44,12 @@ export async function* scanLog(disk: Disk, logDir: string, from: LogPosition): A
   }
 }
 
-async function* scanSegment(file: LogFile, segment: number, startBytes: number): AsyncGenerator<ScannedLine> {
+/** As `scanLog`, of one open segment. */
+export async function* scanSegment(
+  file: Pick<SegmentFile, 'read'>,
+  segment: number,
+  startBytes: number,
+): AsyncGenerator<ScannedLine> {
   let pending: Buffer = Buffer.alloc(0);
   let pendingOffset = startBytes;
   for (;;) {
@@ -46,9 +61,12 @@ async function* scanSegment(file: LogFile, segment: number, startBytes: number):
       const lineEnd = pending.indexOf(NEWLINE, lineStart);
       if (lineEnd < 0) break;
       const position = logPosition(segment, pendingOffset + lineStart);
-      const event = decodeLine(pending.subarray(lineStart, lineEnd));
+      const line = pending.subarray(lineStart, lineEnd);
+      const event = decodeLine(line);
       const bytes = lineEnd + 1 - lineStart;
-      yield event === null ? { kind: 'damaged', position, bytes } : { kind: 'event', position, bytes, event };
+      yield event === null
+        ? { kind: 'damaged', position, bytes, line }
+        : { kind: 'event', position, bytes, event, line };
       lineStart = lineEnd + 1;
     }
     pending = pending.subarray(lineStart);
@@ -65,13 +83,20 @@ function bytesBeforeZeros(rest: Buffer): number {
   return bytes;
 }
 
+/** An open segment, and how many reads need it: it is closed when it is given up and nobody reads it. */
+interface OpenSegment {
+  readonly file: Promise<SegmentFile>;
+  reads: number;
+  isGivenUp: boolean;
+}
+
 /** Reads single lines at known places, for messages that have left memory. */
 export class LineReader {
   private readonly disk: Disk;
   private readonly logDir: string;
   private readonly recent: RecentLog;
   /** Least recently used first. */
-  private readonly open = new Map<number, LogFile>();
+  private readonly open = new Map<number, OpenSegment>();
 
   constructor(disk: Disk, logDir: string, recent: RecentLog) {
     this.disk = disk;
@@ -85,37 +110,60 @@ export class LineReader {
     return line === undefined ? undefined : decodeLine(line.subarray(0, bytes - 1));
   }
 
-  /** The event at `position`, or null when the line there is damaged. Rejects on an I/O error. */
+  /** The event at `position`, or null when the line there is damaged or gone. Rejects on an I/O error. */
   async read(position: LogPosition, bytes: number): Promise<LoggedEvent | null> {
-    const line = await this.segment(segmentOf(position)).read(offsetOf(position), bytes);
-    if (line.length !== bytes || line[bytes - 1] !== NEWLINE) return null;
-    return decodeLine(line.subarray(0, bytes - 1));
+    // Content may be removed from the line while it is read, but by this thread, and so not while it is read again.
+    return (await this.readOnce(position, bytes)) ?? this.readOnce(position, bytes);
+  }
+
+  private async readOnce(position: LogPosition, bytes: number): Promise<LoggedEvent | null> {
+    const segment = this.segment(segmentOf(position));
+    segment.reads += 1;
+    try {
+      const line = await (await segment.file).read(offsetOf(position), bytes);
+      if (line.length !== bytes || line[bytes - 1] !== NEWLINE) return null;
+      return decodeLine(line.subarray(0, bytes - 1));
+    } catch (error) {
+      this.forget(segmentOf(position));
+      if (isSegmentUnreadable(error)) return null;
+      throw error;
+    } finally {
+      segment.reads -= 1;
+      if (segment.isGivenUp && segment.reads === 0) await closeSegment(segment);
+    }
+  }
+
+  /** The segment's file was replaced: the next read opens it anew. Reads under way may still see the old one. */
+  forget(segment: number): void {
+    const known = this.open.get(segment);
+    if (known === undefined) return;
+    this.open.delete(segment);
+    known.isGivenUp = true;
+    if (known.reads === 0) void closeSegment(known);
   }
 
   async close(): Promise<void> {
-    const files = [...this.open.values()];
+    const segments = [...this.open.values()];
     this.open.clear();
-    await Promise.all(files.map((file) => file.close()));
+    await Promise.all(segments.map(closeSegment));
   }
 
-  private segment(segment: number): LogFile {
+  private segment(segment: number): OpenSegment {
     const known = this.open.get(segment);
     if (known !== undefined) {
       this.open.delete(segment);
       this.open.set(segment, known);
       return known;
     }
-    const file = this.disk.openFile(segmentPath(this.logDir, segment));
-    this.open.set(segment, file);
-    if (this.open.size > MAX_OPEN_SEGMENTS) this.closeOldest();
-    return file;
+    const opened: OpenSegment = { file: openSegment(this.disk, this.logDir, segment), reads: 0, isGivenUp: false };
+    this.open.set(segment, opened);
+    if (this.open.size > MAX_OPEN_SEGMENTS) this.forget(this.open.keys().next().value as number);
+    return opened;
   }
+}
 
-  private closeOldest(): void {
-    const oldest = this.open.entries().next().value;
-    if (oldest === undefined) return;
-    this.open.delete(oldest[0]);
-    // Reads under way hold the descriptor's number, not the file: let them finish first.
-    setImmediate(() => void oldest[1].close());
-  }
+/** One that could not be opened needs no closing; whoever read it has been told. */
+async function closeSegment({ file }: OpenSegment): Promise<void> {
+  const [opened] = await Promise.allSettled([file]);
+  if (opened.status === 'fulfilled') await opened.value.close();
 }

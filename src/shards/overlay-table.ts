@@ -110,6 +110,8 @@ export class OverlayTable<Row> {
   private readonly codec: RowCodec<Row>;
   private active = new ChangedRows<Row>();
   private flushing: ChangedRows<Row> | null = null;
+  /** Keys of rows that are to leave no trace. */
+  private readonly erased = new Set<ByteString>();
 
   constructor(db: Database<Buffer, Buffer>, codec: RowCodec<Row>) {
     this.db = db;
@@ -145,6 +147,12 @@ export class OverlayTable<Row> {
 
   remove(key: ByteString): void {
     this.active.set(key, undefined);
+  }
+
+  /** As `remove`; what LMDB holds of the row is overwritten with zeros before it is deleted there. */
+  erase(key: ByteString): void {
+    this.remove(key);
+    this.erased.add(key);
   }
 
   /** Keys in byte order. Cost: the page, plus the rows changed since the last listing. */
@@ -184,12 +192,23 @@ export class OverlayTable<Row> {
     const flushing = this.active;
     this.flushing = flushing;
     this.active = new ChangedRows<Row>();
+    for (const key of this.erased) this.overwrite(Buffer.from(key, 'latin1'));
+    this.erased.clear();
     for (const [key, row] of flushing.rows) {
       const storedKey = Buffer.from(key, 'latin1');
       // Rejections surface once, through the batch that holds these writes.
       if (row === undefined) void this.db.remove(storedKey).catch(reportedByBatch);
       else void this.db.put(storedKey, this.codec.encode(row)).catch(reportedByBatch);
     }
+  }
+
+  /**
+   * A row of the same size takes the very place of the old one in its page, which deleting alone would leave as it is.
+   * A row that was put again after it was erased is treated likewise: it is written anew right behind this.
+   */
+  private overwrite(storedKey: Buffer): void {
+    const stored = this.db.getBinaryFast(storedKey);
+    if (stored !== undefined) void this.db.put(storedKey, Buffer.alloc(stored.length)).catch(reportedByBatch);
   }
 
   /** The checkpoint is committed: LMDB now has the rows itself. */

@@ -42,6 +42,12 @@ export class RecentLog {
     }
   }
 
+  /** The line at `position` has been changed in its file. */
+  replace(position: LogPosition, line: Buffer): void {
+    const kept = this.read(position, line.length);
+    if (kept !== undefined) line.copy(kept);
+  }
+
   /** The `bytes` bytes at `position`; undefined when they have left. Valid until the next `add`. */
   read(position: LogPosition, bytes: number): Buffer | undefined {
     let low = this.oldest;

@@ -3,7 +3,7 @@ import type { Disk } from './disk.js';
 
 /**
  * Segments: the files of one shard's event log, numbered from 1 without gaps. A place in the log is one number,
- * exact up to 2^53: segment number * 2^32 + byte offset.
+ * exact up to 2^53: segment number * 2^32 + byte offset. Offsets are those of the plain file, also when it is archived.
  */
 export const OFFSETS_PER_SEGMENT = 2 ** 32;
 
@@ -25,14 +25,19 @@ export function segmentPath(logDir: string, segment: number): string {
   return join(logDir, `${String(segment).padStart(8, '0')}.ndjson`);
 }
 
-const SEGMENT_NAME = /^(\d{8})\.ndjson$/;
+/** A sealed segment, compressed; see archived-segment.ts. */
+export function archivedSegmentPath(logDir: string, segment: number): string {
+  return `${segmentPath(logDir, segment)}.gz`;
+}
 
-/** Numbers of the segments in a log directory, rising. */
-export function listSegments(disk: Disk, logDir: string): number[] {
-  const segments: number[] = [];
+const SEGMENT_NAME = /^(\d{8})\.ndjson(\.gz)?$/;
+
+/** Numbers of the segments in a log directory, plain and archived, each once, rising. */
+export function listSegments(disk: Pick<Disk, 'list'>, logDir: string): number[] {
+  const segments = new Set<number>();
   for (const name of disk.list(logDir)) {
     const match = SEGMENT_NAME.exec(name);
-    if (match) segments.push(Number(match[1]));
+    if (match) segments.add(Number(match[1]));
   }
-  return segments.sort((a, b) => a - b);
+  return [...segments].sort((a, b) => a - b);
 }

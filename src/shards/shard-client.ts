@@ -37,6 +37,8 @@ export class ShardClient {
   private port: MessagePort | null = null;
   private flushScheduled = false;
   private toldSinceReply = 0;
+  /** Calls that the shard answers only when something happens. */
+  private waits = 0;
   /** By request id; free ids are used again. */
   private readonly requests: (InFlight | null)[] = [];
   private readonly freeIds: number[] = [];
@@ -45,7 +47,7 @@ export class ShardClient {
   private readonly flush = (): void => {
     const size = this.outbox?.size ?? 0;
     // When nobody else waits for this shard there is no load: the request must not wait either.
-    const isAlone = this.inFlight === size;
+    const isAlone = this.inFlight <= size;
     if (size > this.sizeLastTurn && size < MAX_GATHERED && !isAlone) {
       this.sizeLastTurn = size;
       setImmediate(this.flush);
@@ -68,6 +70,16 @@ export class ShardClient {
     });
   }
 
+  /** As `call`, for what may take its time: it does not count as in flight, for it says nothing of the shard's load. */
+  async callAndWait<T>(op: Op, a: unknown, b: unknown, c: unknown, decode: Decode<T>): Promise<EngineReply<T>> {
+    this.waits += 1;
+    try {
+      return await this.call(op, a, b, c, decode);
+    } finally {
+      this.waits -= 1;
+    }
+  }
+
   /**
    * Tells the shard something that it does not answer. False, and nothing is told, when the shard is away or has not
    * answered anything for long: then `call` finds out how it is.
@@ -87,7 +99,11 @@ export class ShardClient {
   }
 
   get inFlight(): number {
-    return this.requests.length - this.freeIds.length;
+    return this.requests.length - this.freeIds.length - this.waits;
+  }
+
+  get isConnected(): boolean {
+    return this.outbox !== null;
   }
 
   /** A (re)started shard: what was in flight at the old one is lost. */

@@ -24,7 +24,7 @@ export type ShardCommand = { readonly type: 'attach'; readonly port: MessagePort
 /** Shard to supervisor. */
 export type ShardReport =
   | { readonly type: 'ready'; readonly recovery: RecoveryReport }
-  | { readonly type: 'broken'; readonly message: string }
+  | { readonly type: 'broken'; readonly message: string; readonly outOfSpace: boolean }
   | { readonly type: 'closed' };
 
 assert(parentPort !== null, 'shard-worker runs as a worker thread');
@@ -44,9 +44,9 @@ const shard = await Shard.open({
   versions: new KeyVersions(versionMemory),
   settings,
   logger,
-  onBroken: (error) => {
-    logger.error({ shard: shardNumber, err: error }, 'shard takes no more writes until it is reopened');
-    report({ type: 'broken', message: error.message });
+  onBroken: (error, outOfSpace) => {
+    logger.error({ shard: shardNumber, err: error, outOfSpace }, 'shard takes no more writes until it is reopened');
+    report({ type: 'broken', message: error.message, outOfSpace });
   },
 });
 

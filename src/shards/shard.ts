@@ -3,22 +3,28 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { NewAgent, NewOperator, StoredChallenge } from '../contract/engine.js';
 import type { Logger } from '../log.js';
+import { ByLaw, isByLaw } from './by-law.js';
 import { Challenges } from './challenges.js';
 import type { Disk } from './disk.js';
 import { GroupCommit } from './group-commit.js';
 import type { KeyVersions } from './key-versions.js';
-import { eventBody, stateReadBody } from './log-line.js';
+import { type EventBody, eventBody, stateReadBody } from './log-line.js';
 import { LineReader } from './log-reader.js';
 import type { LogWriter } from './log-writer.js';
-import { Messaging } from './messaging.js';
+import { Messaging, type WireWait } from './messaging.js';
+import { toByteString } from './overlay-table.js';
 import { type RecoveryReport, recover } from './recovery.js';
 import { Registrations } from './registrations.js';
+import { finishPlan, type RemovalPlan } from './removal-plan.js';
 import type { EngineSettings } from './settings.js';
+import { ShardRemoval } from './shard-removal.js';
 import type { SharedCounters } from './shared-counters.js';
+import { SpaceGuard } from './space-guard.js';
 import { StagedState } from './state-operations.js';
 import { Store } from './store.js';
 import { ORDER_KEY_PATTERN } from './store-keys.js';
 import { View } from './view.js';
+import { DurableMark } from './watermark.js';
 import { OPS, type Op, type Outbox, ReplyTo, STRIDE, type WireBatch } from './wire.js';
 
 /**
@@ -49,8 +55,8 @@ export interface ShardOptions {
   readonly versions: KeyVersions;
   readonly settings: EngineSettings;
   readonly logger: Logger;
-  /** The shard can only read from now on; somebody should reopen it. */
-  onBroken(error: Error): void;
+  /** The shard can only read from now on; somebody should reopen it. `outOfSpace`: nothing else is wrong with the disk. */
+  onBroken(error: Error, outOfSpace: boolean): void;
 }
 
 export class Shard {
@@ -66,6 +72,11 @@ export class Shard {
   private readonly challenges = new Challenges();
   private readonly outboxes = new Set<Outbox>();
   private readonly checkpointTimer: NodeJS.Timeout;
+  private readonly space: SpaceGuard;
+  private readonly byLaw: ByLaw;
+  /** Who waits for the next checkpoint: told whether it was made. */
+  private awaitingCheckpoint: ((isMade: boolean) => void)[] = [];
+  private unloggedReads: number;
   /** Operations that wait for the disk before they can be staged. */
   private readonly underWay = new Set<Promise<void>>();
   private checkpointDue = false;
@@ -79,7 +90,18 @@ export class Shard {
     mkdirSync(logDir, { recursive: true });
     await options.disk.syncDirectory(options.directory);
     const store = new Store(join(options.directory, 'store.mdb'));
+    try {
+      return await Shard.openOn(store, logDir, options);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+
+  private static async openOn(store: Store, logDir: string, options: ShardOptions): Promise<Shard> {
     const view = new View(store, options.shard, options.counters);
+    // Lines half overwritten by a removal are no damage: they must be whole before anybody reads them.
+    const plan = await finishPlan(options.disk, options.directory, logDir, options.logger);
     const { writer, report } = await recover(
       options.disk,
       logDir,
@@ -87,12 +109,13 @@ export class Shard {
       options.settings.maxSegmentBytes,
       options.logger,
     );
+    options.counters.publish(options.shard, { damagedLines: report.damagedLines, readOnly: 0, spaceShort: 0 });
     options.counters.raiseSeq(report.lastSeq);
     options.versions.allChanged(options.shard);
     const { stateBytes, queuedBytes } = view.meta;
     options.counters.resetReservation(options.shard, 'stateBytes', stateBytes);
     options.counters.resetReservation(options.shard, 'queuedBytes', queuedBytes);
-    return new Shard(options, store, view, writer, new LineReader(options.disk, logDir, writer.recent), report);
+    return new Shard(options, store, view, writer, new LineReader(options.disk, logDir, writer.recent), report, plan);
   }
 
   private constructor(
@@ -102,6 +125,7 @@ export class Shard {
     log: LogWriter,
     reader: LineReader,
     recovery: RecoveryReport,
+    plan: RemovalPlan | null,
   ) {
     const { counters, settings, logger } = options;
     this.options = options;
@@ -114,6 +138,7 @@ export class Shard {
       log,
       view,
       counters,
+      mark: new DurableMark(counters, options.shard, log.position),
       durability: settings.durability,
       flushIntervalMs: settings.flushIntervalMs,
       logger,
@@ -122,18 +147,47 @@ export class Shard {
       onBroken: (error) => this.break(error),
     });
     this.stagedState = new StagedState(options.shard, view, counters, options.versions, settings.maxCapacityBytes);
-    this.messaging = new Messaging(
-      options.shard,
+    this.messaging = new Messaging({
+      shard: options.shard,
       view,
-      this.commit,
+      commit: this.commit,
       reader,
       counters,
       settings,
       logger,
-      (work, reply) => this.finish(work, reply),
-    );
+      track: (work, reply) => this.finish(work, reply),
+    });
     this.registrations = new Registrations(view, this.commit);
-    this.checkpointTimer = setInterval(() => this.checkpointSoon(), CHECKPOINT_INTERVAL_MS);
+    this.space = new SpaceGuard(
+      {
+        disk: options.disk,
+        directory: options.directory,
+        maxSegmentBytes: settings.maxSegmentBytes,
+        logger,
+        changedRows: () => store.changedRows,
+        storeBytes: () => store.fileBytes,
+      },
+      log.position,
+    );
+    const removal = new ShardRemoval(
+      {
+        disk: options.disk,
+        directory: options.directory,
+        logDir: join(options.directory, 'log'),
+        log,
+        reader,
+        view,
+        commit: this.commit,
+        stagedState: this.stagedState,
+        logger,
+        eraseInStore: (key) => this.eraseInStore(key),
+        isStopped: () => this.lifecycle !== 'serving',
+      },
+      plan,
+    );
+    this.byLaw = new ByLaw(removal, view, this.commit, (subject) => this.messaging.revoked(subject));
+    this.unloggedReads = counters.read(options.shard, 'unloggedReads');
+    this.checkpointTimer = setInterval(() => this.everyInterval(), CHECKPOINT_INTERVAL_MS);
   }
 
   get state(): ShardState {
@@ -147,6 +201,9 @@ export class Shard {
 
   detach(outbox: Outbox): void {
     this.outboxes.delete(outbox);
+    if (this.lifecycle === 'closed') return;
+    this.messaging.detach(outbox);
+    this.commit.kick();
   }
 
   /** One gateway's requests of one loop turn. Reads are answered on return, mutations when they are durable. */
@@ -164,15 +221,16 @@ export class Shard {
     if (this.lifecycle === 'closed') return;
     if (this.lifecycle === 'serving') this.setState('draining', 'close');
     clearInterval(this.checkpointTimer);
-    // Work under way may stage more.
-    while (this.underWay.size > 0) {
-      await Promise.all([...this.underWay, this.commit.drain()]);
+    this.messaging.endWaits(null);
+    try {
+      await this.finishAccepted();
+    } catch (error) {
+      // Everything must be let go of all the same: what stays open would be shared with whoever opens it next.
+      this.break(error);
     }
-    await this.commit.drain();
-    await this.checkpoint;
-    const isBroken = this.commit.isBroken;
-    if (!isBroken) await this.store.checkpoint(this.view.meta);
+    const isBroken = this.hasBroken();
     this.setState('closed', 'close');
+    this.messaging.close();
     const closed = await Promise.allSettled([this.reader.close(), this.log.close(), this.store.close()]);
     for (const outcome of closed) {
       if (outcome.status === 'fulfilled') continue;
@@ -182,12 +240,28 @@ export class Shard {
     }
   }
 
+  private async finishAccepted(): Promise<void> {
+    // Work under way may stage more.
+    while (this.underWay.size > 0) {
+      await Promise.all([...this.underWay, this.commit.drain()]);
+    }
+    await this.commit.drain();
+    await this.checkpoint;
+    if (!this.hasBroken()) await this.lastCheckpoint();
+  }
+
+  private hasBroken(): boolean {
+    return this.lifecycle === 'read-only' || this.commit.isBroken;
+  }
+
   private dispatch(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
+    // LMDB is not there any more: reading from it would end the process.
+    if (this.lifecycle === 'closed') return reply.refuse('unavailable');
     switch (op) {
       case OPS.readState:
         return this.readState(a as string, b as string, reply);
       case OPS.logRead:
-        return this.commit.logRead(stateReadBody(a as string, b as string, true));
+        return this.logRead(stateReadBody(a as string, b as string, true));
       case OPS.listKeys: {
         const { keys, total } = this.view.listKeys(a as string, b as string | null, c as number);
         return reply.ok(keys, total, null);
@@ -209,6 +283,14 @@ export class Shard {
         const challenge = this.challenges.take(b as string, Date.now());
         return challenge === undefined ? reply.refuse('not_found') : reply.ok(challenge, null, null);
       }
+      case OPS.cancelWait:
+        return this.messaging.cancelWait(b as number, reply);
+      case OPS.finishSend:
+        return this.messaging.finishSend(a as string, b as string, c as string, reply);
+      case OPS.awaitPush:
+      case OPS.peekPush:
+        if (this.lifecycle !== 'serving') return reply.refuse('unavailable');
+        return this.finish(this.messaging.mutate(op, a as string, b, c, reply), reply);
       default:
         return this.mutate(op, a, b, c, reply);
     }
@@ -216,6 +298,9 @@ export class Shard {
 
   private mutate(op: Op, a: unknown, b: unknown, c: unknown, reply: ReplyTo): void {
     if (this.lifecycle !== 'serving') return reply.refuse('unavailable');
+    // Not agents' writes: they make room, or take next to none.
+    if (isByLaw(op)) return this.finish(this.byLaw.handle(op, a as string, b, c, reply), reply);
+    if (!this.space.takesWrites) return reply.refuse('store_full');
     switch (op) {
       case OPS.writeState: {
         const write = this.stagedState.write(a as string, b as string, c as string, reply);
@@ -228,13 +313,13 @@ export class Shard {
       case OPS.sendMessage:
         return this.finish(this.messaging.send(a as string, b as string, c as string, reply), reply);
       case OPS.receiveMessages:
-        return this.finish(this.messaging.receive(a as string, b as number, reply), reply);
+        return this.finish(this.messaging.receive(a as string, b as number, c as WireWait | null, reply), reply);
       case OPS.createOperator:
         return this.finish(this.registrations.operator(b as string, a as NewOperator, reply), reply);
       case OPS.registerAgent:
         return this.finish(this.registrations.agent(b as string, a as NewAgent, reply), reply);
       default:
-        assert.fail(`unknown operation ${op}`);
+        return this.finish(this.messaging.mutate(op, a as string, b, c, reply), reply);
     }
   }
 
@@ -256,21 +341,37 @@ export class Shard {
   private readState(reader: string, key: string, reply: ReplyTo): void {
     if (!this.commit.takesReads) return reply.refuse('unavailable');
     const row = this.view.stateRow(key);
-    this.commit.logRead(stateReadBody(reader, key, row !== undefined));
+    this.logRead(stateReadBody(reader, key, row !== undefined));
     if (row === undefined) return reply.refuse('not_found');
     const { versions, shard } = this.options;
     const counter = versions.counterOf(shard, key);
     reply.ok(row.value, row.modifiedBy, [row.modifiedAtMs, counter, versions.version(counter)]);
   }
 
+  /** On a full disk reads go on, without their events. */
+  private logRead(body: EventBody): void {
+    if (this.space.takesReadEvents) return this.commit.logRead(body);
+    this.unloggedReads += 1;
+    this.options.counters.publish(this.options.shard, { unloggedReads: this.unloggedReads });
+  }
+
   /** `reader` is null on the shards that do not own the reader: only one of them logs the event. */
   private listAgents(reader: string | null, cursor: string | null, limit: number, reply: ReplyTo): void {
     if (cursor !== null && !ORDER_KEY_PATTERN.test(cursor)) return reply.refuse('bad_request');
     if (!this.commit.takesReads) return reply.refuse('unavailable');
-    if (reader !== null) this.commit.logRead(eventBody('registry_read', reader, { read_by: reader }));
+    if (reader !== null) this.logRead(eventBody('registry_read', reader, { read_by: reader }));
     const flat: string[] = [];
     for (const { order, address } of this.view.listAgents({ cursor, limit })) flat.push(order, address);
     reply.ok(flat, this.view.agentCount, null);
+  }
+
+  private everyInterval(): void {
+    this.space.ask(this.log.position);
+    const { counters, shard } = this.options;
+    const spaceShort = this.space.takesWrites ? 0 : 1;
+    this.messaging.report();
+    if (counters.read(shard, 'spaceShort') !== spaceShort) counters.publish(shard, { spaceShort });
+    this.checkpointSoon();
   }
 
   private checkpointSoon(): void {
@@ -282,21 +383,64 @@ export class Shard {
   /** With `fsync` a checkpoint runs beside the next batches; without, the log must be on the disk before LMDB is. */
   private async betweenBatches(): Promise<void> {
     this.messaging.sweep();
-    if (this.store.isCheckpointing) return;
+    this.space.logged(this.log.position);
+    // After a failed commit the rows it had are the only ones that readers see: no other may take their place.
+    if (this.store.isCheckpointing || this.lifecycle === 'read-only') return;
     if (!this.checkpointDue && this.store.changedRows < CHECKPOINT_ROWS) return;
     this.checkpointDue = false;
+    // Put off: the rows stay in memory, and the log has them.
+    if (!this.space.hasRoomForCheckpoint(this.log.position)) {
+      this.toldOfCheckpoint(false);
+      return this.space.ask(this.log.position);
+    }
+    this.space.checkpointBegan(this.log.position);
     if (this.options.settings.durability !== 'fsync') await this.commit.sync();
     this.checkpoint = this.runCheckpoint();
   }
 
+  /** Waits for a checkpoint of all that is visible now. False: there is no room for one, or the shard is broken. */
+  private async eraseInStore(key: string): Promise<boolean> {
+    await this.checkpoint;
+    if (this.lifecycle === 'read-only') return false;
+    const isMade = await new Promise<boolean>((resolve) => {
+      this.awaitingCheckpoint.push(resolve);
+      this.checkpointDue = true;
+      this.commit.wake();
+    });
+    if (!isMade) return false;
+    await this.store.eraseRemains(toByteString(key), () => this.lifecycle !== 'serving');
+    return true;
+  }
+
+  private toldOfCheckpoint(isMade: boolean): void {
+    const waiting = this.awaitingCheckpoint;
+    this.awaitingCheckpoint = [];
+    for (const tell of waiting) tell(isMade);
+  }
+
   private async runCheckpoint(): Promise<void> {
     const cleanUp = this.registrations.checkpointed();
+    const waiting = this.awaitingCheckpoint;
+    this.awaitingCheckpoint = [];
     try {
       await this.store.checkpoint(this.view.meta);
       await cleanUp();
+      for (const tell of waiting) tell(true);
     } catch (error) {
+      for (const tell of waiting) tell(false);
       this.break(error);
     }
+    // Somebody came while this one was under way: what they wait for may not be in it.
+    if (this.awaitingCheckpoint.length > 0) this.commit.wake();
+  }
+
+  /** Makes the next start quick; it does as well without. */
+  private async lastCheckpoint(): Promise<void> {
+    if (this.space.hasRoomForCheckpoint(this.log.position)) return this.store.checkpoint(this.view.meta);
+    this.options.logger.warn(
+      { shard: this.options.shard },
+      'no room for a last checkpoint: the next start replays the log',
+    );
   }
 
   private flushReplies(): void {
@@ -307,7 +451,12 @@ export class Shard {
     if (this.lifecycle === 'read-only' || this.lifecycle === 'closed') return;
     const error = cause instanceof Error ? cause : new Error(String(cause));
     this.setState('read-only', error.message);
-    this.options.onBroken(error);
+    this.toldOfCheckpoint(false);
+    this.messaging.endWaits('unavailable');
+    const { counters, shard } = this.options;
+    counters.publish(shard, { readOnly: 1 });
+    // LMDB names a full disk as an I/O error.
+    this.options.onBroken(error, !this.commit.isBroken && !this.space.hasRoomForCheckpoint(this.log.position));
   }
 
   /** The only place where the state changes. */

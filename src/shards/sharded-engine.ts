@@ -1,8 +1,10 @@
 import type { Server } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import type { DeathWatch } from '../death-watch.js';
 import type { Logger } from '../log.js';
 import { workerEntry } from '../worker-entry.js';
+import { AdminEngine } from './admin-engine.js';
 import { type ConnectedEngine, connectEngine, type EngineConnection, type ShardPort } from './connect-engine.js';
 import { lockDataDirectory, openManifest, shardDirectory } from './data-directory.js';
 import { realDisk } from './disk.js';
@@ -20,6 +22,8 @@ import { createCounterMemory, type ShardCell, SharedCounters } from './shared-co
  */
 /** A shard whose disk failed goes on reading for this long before it is reopened. */
 const REOPEN_DELAY_MS = 1_000;
+/** A broken shard that does not let go of its files in this time is ended. */
+const CLOSE_LIMIT_MS = 10_000;
 
 export interface ShardedEngineOptions {
   readonly dataDir: string;
@@ -34,8 +38,11 @@ export interface ShardedEngineOptions {
 
 interface ShardThread {
   readonly shard: number;
-  worker: Worker;
-  ready: boolean;
+  readonly worker: Worker;
+  /** `broken`: it only reads, and is about to be reopened. */
+  state: 'starting' | 'serving' | 'broken' | 'gone';
+  /** It broke on a full disk, which is nobody's death. */
+  outOfSpace: boolean;
 }
 
 /** Takes the directory, recovers all shards and resolves when they serve. Rejects with DataDirectoryError. */
@@ -60,8 +67,10 @@ export class ShardedEngine {
   private readonly threads: ShardThread[] = [];
   /** One for each connected gateway. */
   private readonly controls: MessageChannel[] = [];
-  private readonly connected: ConnectedEngine[] = [];
+  private readonly connected: { disconnect(): void }[] = [];
   private closing = false;
+  /** Shards opened again after they died or broke. */
+  private reopened = 0;
   readonly shards: number;
 
   constructor(options: ShardedEngineOptions, lock: Server, shards: number) {
@@ -85,7 +94,7 @@ export class ShardedEngine {
   connection(): EngineConnection {
     const channel = new MessageChannel();
     this.controls.push(channel);
-    for (const thread of this.threads) if (thread.ready) this.attach(thread, channel);
+    for (const thread of this.threads) if (isReading(thread)) this.attach(thread, channel);
     return {
       counterMemory: this.counters.memory,
       versionMemory: this.versionMemory,
@@ -101,14 +110,27 @@ export class ShardedEngine {
     return engine;
   }
 
+  /** What only the person who runs the server may do, for use in this thread. */
+  async connectAdmin(): Promise<AdminEngine> {
+    const engine = new AdminEngine(this.connection());
+    this.connected.push(engine);
+    await engine.connected;
+    return engine;
+  }
+
   /** True when every shard takes requests. */
   get isReady(): boolean {
-    return this.threads.every((thread) => thread.ready);
+    return this.threads.every((thread) => thread.state === 'serving');
+  }
+
+  /** The counters all threads share; also what observers go by. */
+  get counterMemory(): SharedArrayBuffer {
+    return this.counters.memory;
   }
 
   /** What the shards report about themselves, summed up; all of one moment. */
-  totals(): Readonly<Record<ShardCell, number>> {
-    return this.counters.snapshot();
+  totals(): Readonly<Record<ShardCell | 'reopenings', number>> {
+    return { ...this.counters.snapshot(), reopenings: this.reopened };
   }
 
   /** Finishes what the shards have accepted; resolves when all is on disk and every thread has ended. */
@@ -121,6 +143,7 @@ export class ShardedEngine {
   }
 
   private async closeShard(thread: ShardThread): Promise<void> {
+    if (thread.state === 'gone') return;
     await new Promise<void>((resolve) => {
       thread.worker.once('exit', () => resolve());
       thread.worker.postMessage({ type: 'close' } satisfies ShardCommand);
@@ -137,7 +160,7 @@ export class ShardedEngine {
       settings: this.options.settings,
     };
     const worker = new Worker(workerEntry('shard'), { workerData, name: `shard-${shard}` });
-    const thread: ShardThread = { shard, worker, ready: false };
+    const thread: ShardThread = { shard, worker, state: 'starting', outOfSpace: false };
     this.threads[shard] = thread;
     return new Promise((resolve, reject) => {
       let lastError: Error | null = null;
@@ -146,19 +169,22 @@ export class ShardedEngine {
         reject(lastError);
       });
       worker.on('exit', (exitCode) => {
-        const wasReady = thread.ready;
-        thread.ready = false;
-        if (!this.closing && wasReady) this.died(shard, lastError ?? new Error(`thread ended with ${exitCode}`));
+        const wasOpen = isReading(thread);
+        thread.state = 'gone';
+        this.counters.endPublication(shard);
+        const error = lastError ?? new Error(`thread ended with ${exitCode}`);
+        if (!wasOpen) reject(error);
+        else if (!this.closing) this.died(thread, error);
       });
       worker.on('message', (report: ShardReport) => {
         if (report.type === 'ready') {
-          thread.ready = true;
+          thread.state = 'serving';
           for (const channel of this.controls) this.attach(thread, channel);
           resolve(report.recovery);
         } else if (report.type === 'broken') {
-          setTimeout(() => {
-            if (!this.closing) worker.postMessage({ type: 'close' } satisfies ShardCommand);
-          }, REOPEN_DELAY_MS).unref();
+          thread.state = 'broken';
+          thread.outOfSpace = report.outOfSpace;
+          setTimeout(() => this.endBroken(thread), REOPEN_DELAY_MS).unref();
         }
       });
     });
@@ -170,15 +196,39 @@ export class ShardedEngine {
     channel.port1.postMessage({ shard: thread.shard, port: port2 } satisfies ShardPort, [port2]);
   }
 
-  private died(shard: number, error: Error): void {
-    const { logger } = this.options;
+  private endBroken({ worker }: ShardThread): void {
+    if (this.closing) return;
+    const limit = setTimeout(() => void worker.terminate(), CLOSE_LIMIT_MS).unref();
+    worker.once('exit', () => clearTimeout(limit));
+    worker.postMessage({ type: 'close' } satisfies ShardCommand);
+  }
+
+  private died({ shard, outOfSpace }: ShardThread, error: Error): void {
     for (const channel of this.controls) {
       channel.port1.postMessage({ shard, port: null } satisfies ShardPort);
     }
-    if (!this.options.deaths.record(`shard-${shard}`, error)) return;
-    this.startShard(shard).then(
-      (recovery) => logger.info({ shard, ...recovery }, 'shard thread restarted through recovery'),
-      (cause: unknown) => this.options.onFatal(new Error(`shard ${shard} can't be reopened`, { cause })),
-    );
+    if (outOfSpace) this.options.logger.warn({ shard }, 'shard closed for want of room on the disk: opened again');
+    else if (!this.options.deaths.record(`shard-${shard}`, error)) return;
+    void this.reopen(shard);
   }
+
+  /** Tries until it works or `deaths` says that it never will. */
+  private async reopen(shard: number): Promise<void> {
+    const { logger, deaths } = this.options;
+    while (!this.closing) {
+      try {
+        const recovery = await this.startShard(shard);
+        this.reopened += 1;
+        logger.warn({ shard, ...recovery }, 'shard thread restarted through recovery');
+        return;
+      } catch (cause) {
+        if (this.closing || !deaths.record(`shard-${shard}`, new Error("can't be reopened", { cause }))) return;
+        await sleep(REOPEN_DELAY_MS);
+      }
+    }
+  }
+}
+
+function isReading({ state }: ShardThread): boolean {
+  return state === 'serving' || state === 'broken';
 }

@@ -7,7 +7,7 @@
 
 const GLOBAL = { seq: 0, stateBytes: 1, queuedBytes: 2 } as const;
 const GLOBAL_CELLS = 8;
-const CELLS_PER_SHARD = 16;
+const CELLS_PER_SHARD = 24;
 const MAX_SNAPSHOT_ATTEMPTS = 10_000;
 
 /** What one shard reports: durable and visible, unlike the reservations. */
@@ -24,8 +24,40 @@ export const SHARD_CELLS = {
   reservedQueuedBytes: 7,
   /** Odd while the shard publishes. */
   version: 8,
+  /** Lines of the log that were skipped as damaged when the shard opened. */
+  damagedLines: 9,
+  /** 1 while an I/O error keeps the shard from writing. */
+  readOnly: 10,
+  /** 1 while the disk is too full for writes. */
+  spaceShort: 11,
+  /** Events of reads that had no room on the disk, since the process started. */
+  unloggedReads: 12,
+  /** Of the queued ones, those that wait to be pushed to a webhook. */
+  pushMessages: 13,
+  /** On loan now, of the queues in memory. */
+  leasedMessages: 14,
+  /** Calls that wait for a message. */
+  waits: 15,
 } as const;
 export type ShardCell = keyof typeof SHARD_CELLS;
+
+/**
+ * What observers go by, apart from the figures above, counted from the end of a shard's cells.
+ *   pendingFrom  no `seq` from here on may be taken for durable; 0 until the shard is open, `NOTHING_PENDING` when idle
+ *   durableEnd   the log is durable up to this place
+ */
+const WATERMARK_CELLS = { pendingFrom: CELLS_PER_SHARD - 1, durableEnd: CELLS_PER_SHARD - 2 } as const;
+
+/** As `pendingFrom`: all that the shard has taken is durable. */
+export const NOTHING_PENDING = Number.MAX_SAFE_INTEGER;
+
+/** What is durable over all shards. */
+export interface DurableState {
+  /** Every line with this `seq` or a lower one is durable, and lies before its shard's end. */
+  readonly watermark: number;
+  /** Where each shard's durable log ends. */
+  readonly ends: readonly number[];
+}
 
 const CELL_NAMES = Object.keys(SHARD_CELLS) as ShardCell[];
 const NO_FIGURES = Object.fromEntries(CELL_NAMES.map((cell) => [cell, 0])) as Record<ShardCell, number>;
@@ -99,6 +131,53 @@ export class SharedCounters {
     Atomics.add(this.cells, version, 1n);
   }
 
+  /** The shard is about to take sequence numbers: from the returned one on, nothing is durable until it says so. */
+  nextSeq(): number {
+    return Number(Atomics.load(this.cells, GLOBAL.seq)) + 1;
+  }
+
+  /** Call before `takeSeqs` with what `nextSeq` returned. */
+  markPending(shard: number, fromSeq: number): void {
+    Atomics.store(this.cells, this.place(shard, WATERMARK_CELLS.pendingFrom), BigInt(fromSeq));
+  }
+
+  /** The end first: whoever sees that nothing is pending must find all of it before the end. */
+  publishDurable(shard: number, end: number, pendingFromSeq: number): void {
+    Atomics.store(this.cells, this.place(shard, WATERMARK_CELLS.durableEnd), BigInt(end));
+    this.markPending(shard, pendingFromSeq);
+  }
+
+  /**
+   * The watermark, and places before which all lines up to it lie. The order of the reads is what makes it true:
+   *
+   *   observer   C = counter;  p = pendingFrom of each shard;  ends.       W = min(C, p - 1)
+   *   shard      pendingFrom = p' <= its first seq;  takes its seqs;  flushes;  durableEnd;  pendingFrom = none
+   *
+   * Let s <= W be a `seq` that some shard took. s <= C, so it was taken before the counter was read, and its shard had
+   * stored p' <= s before that. The observer's p comes later: had it read p' itself, W would be below s. So it read what
+   * came after p', that is after the flush, and after the end that the observer reads later still. (Atomics are
+   * sequentially consistent: these orders are one order.) A shard that died in between leaves p' standing: the watermark
+   * waits until it is recovered. One that was never open has 0, and holds the watermark at 0.
+   */
+  durableState(): DurableState {
+    let watermark = Number(Atomics.load(this.cells, GLOBAL.seq));
+    for (let shard = 0; shard < this.shards; shard++) {
+      const pendingFrom = Number(Atomics.load(this.cells, this.place(shard, WATERMARK_CELLS.pendingFrom)));
+      watermark = Math.min(watermark, Math.max(0, pendingFrom - 1));
+    }
+    const ends: number[] = [];
+    for (let shard = 0; shard < this.shards; shard++) {
+      ends.push(Number(Atomics.load(this.cells, this.place(shard, WATERMARK_CELLS.durableEnd))));
+    }
+    return { watermark, ends };
+  }
+
+  /** For the supervisor, when the shard's thread has died, maybe within a publication: `snapshot` must not wait for it. */
+  endPublication(shard: number): void {
+    const version = this.cell(shard, 'version');
+    if (Atomics.load(this.cells, version) % 2n === 1n) Atomics.add(this.cells, version, 1n);
+  }
+
   read(shard: number, cell: ShardCell): number {
     return Number(Atomics.load(this.cells, this.cell(shard, cell)));
   }
@@ -132,6 +211,10 @@ export class SharedCounters {
   }
 
   private cell(shard: number, cell: ShardCell): number {
-    return GLOBAL_CELLS + shard * CELLS_PER_SHARD + SHARD_CELLS[cell];
+    return this.place(shard, SHARD_CELLS[cell]);
+  }
+
+  private place(shard: number, cell: number): number {
+    return GLOBAL_CELLS + shard * CELLS_PER_SHARD + cell;
   }
 }

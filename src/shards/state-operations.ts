@@ -4,6 +4,7 @@ import type { KeyVersions } from './key-versions.js';
 import { type EventBody, eventBody, stateWrittenBody } from './log-line.js';
 import { type Operation, RefuseLater } from './operations.js';
 import type { StateRow } from './row-codecs.js';
+import type { LogPosition } from './segments.js';
 import type { SharedCounters } from './shared-counters.js';
 import type { View } from './view.js';
 import type { ReplyTo } from './wire.js';
@@ -67,11 +68,29 @@ export class StagedState {
     return this.last.has(key) ? new RefuseLater('not_found', reply) : null;
   }
 
+  /**
+   * Removes the key, by law and not by an agent. Never null: its record is logged also when the key is not there, since
+   * its place in the log divides the values that go from those that are written later.
+   */
+  erase(key: string, body: EventBody, outcome: ErasureOutcome): Operation {
+    const before = this.usedBytes(key, Buffer.byteLength(key));
+    const ticket = before > 0 ? this.stage(key, 0) : 0;
+    const change = before > 0 ? { ticket, key, row: null, growthBytes: -before, isNew: false } : null;
+    return new ErasureOperation(this, key, change, [body], outcome);
+  }
+
+  /** The live value of a key that is about to be removed. */
+  valueOf(key: string): string | null {
+    return this.view.stateRow(key)?.value ?? null;
+  }
+
   /** Makes the operation visible and gives back the room it freed. */
-  applied(operation: StateOperation, atMs: number): void {
+  applied(operation: StateChange, atMs: number, isErasure = false): void {
     const { key, row, growthBytes } = operation;
     this.versions.changed(this.shard, key);
-    if (row === null) {
+    if (isErasure) {
+      this.view.eraseState(key, growthBytes);
+    } else if (row === null) {
       this.view.removeState(key, growthBytes);
     } else {
       row.modifiedAtMs = atMs;
@@ -81,7 +100,7 @@ export class StagedState {
     this.settle(operation);
   }
 
-  failed(operation: StateOperation): void {
+  failed(operation: StateChange): void {
     if (operation.growthBytes > 0) this.counters.release(this.shard, 'stateBytes', operation.growthBytes);
     this.settle(operation);
   }
@@ -92,7 +111,7 @@ export class StagedState {
     return this.tickets;
   }
 
-  private settle({ key, ticket }: StateOperation): void {
+  private settle({ key, ticket }: StateChange): void {
     const last = this.last.get(key);
     if (last !== undefined && Math.floor(last / TICKET_UNIT) === ticket) this.last.delete(key);
   }
@@ -109,7 +128,18 @@ export class StagedState {
 /** A row whose time is the batch's, and so not known when it is staged. */
 type StagedRow = { -readonly [Field in keyof StateRow]: StateRow[Field] };
 
-class StateOperation implements Operation {
+/** What one staged operation does to its key. */
+interface StateChange {
+  readonly ticket: number;
+  readonly key: string;
+  /** null deletes. */
+  readonly row: StagedRow | null;
+  readonly growthBytes: number;
+  /** The key is not there before this. */
+  readonly isNew: boolean;
+}
+
+class StateOperation implements Operation, StateChange {
   constructor(
     readonly staged: StagedState,
     readonly ticket: number,
@@ -136,5 +166,45 @@ class StateOperation implements Operation {
   fail(code: ApiErrorCode): void {
     this.staged.failed(this);
     this.reply.refuse(code);
+  }
+}
+
+/** Who asked for a removal, and what becomes of it. */
+export interface ErasureOutcome {
+  /** Durable and visible. @param value what the key had; null when it was not there. */
+  erased(position: LogPosition, value: string | null): void;
+  failed(code: ApiErrorCode): void;
+}
+
+class ErasureOperation implements Operation {
+  private position: LogPosition = 0;
+  private value: string | null = null;
+
+  constructor(
+    readonly staged: StagedState,
+    readonly key: string,
+    /** null: the key is not there. */
+    readonly change: StateChange | null,
+    readonly bodies: readonly EventBody[],
+    readonly outcome: ErasureOutcome,
+  ) {}
+
+  logged(_seq: number, position: LogPosition): void {
+    this.position = position;
+  }
+
+  apply(atMs: number): void {
+    if (this.change === null) return;
+    this.value = this.staged.valueOf(this.key);
+    this.staged.applied(this.change, atMs, true);
+  }
+
+  answer(): void {
+    this.outcome.erased(this.position, this.value);
+  }
+
+  fail(code: ApiErrorCode): void {
+    if (this.change !== null) this.staged.failed(this.change);
+    this.outcome.failed(code);
   }
 }

@@ -3,9 +3,11 @@ import { Buffer } from 'node:buffer';
 import type { KeyPage, PageRequest } from '../contract/engine.js';
 import type { KernelEvent } from '../contract/events.js';
 import { isAgentAddress } from '../contract/tokens.js';
+import { DeliveryRows, isCircuitOpen } from './delivery-rows.js';
+import type { InternalData } from './internal-records.js';
 import { KeyCounts } from './key-counts.js';
 import type { LoggedEvent } from './log-line.js';
-import { fromByteString, prefixEnd, toByteString } from './overlay-table.js';
+import { type ByteString, fromByteString, prefixEnd, toByteString } from './overlay-table.js';
 import type { AgentRow, QueueRow, StateRow, ViewMeta } from './row-codecs.js';
 import type { LogPosition } from './segments.js';
 import type { SharedCounters } from './shared-counters.js';
@@ -33,6 +35,8 @@ export class View {
   private agents: number;
   private queuedMessages: number;
   private queuedBytes: number;
+  /** Leases, pushes and idempotency keys. */
+  readonly delivery: DeliveryRows;
 
   constructor(store: Store, shard: number, counters: SharedCounters) {
     this.store = store;
@@ -46,6 +50,7 @@ export class View {
     this.agents = meta.agents;
     this.queuedMessages = meta.queuedMessages;
     this.queuedBytes = meta.queuedBytes;
+    this.delivery = new DeliveryRows(store, meta.pushMessages ?? 0);
     this.keyCounts = new KeyCounts(store.keyCounts, store.state);
   }
 
@@ -58,6 +63,7 @@ export class View {
       agents: this.agents,
       queuedMessages: this.queuedMessages,
       queuedBytes: this.queuedBytes,
+      pushMessages: this.delivery.pushMessages,
     };
   }
 
@@ -71,7 +77,8 @@ export class View {
   /** Publishes the shard's counters. */
   report(): void {
     const { stateBytes, keys, agents, queuedMessages, queuedBytes } = this;
-    this.counters.publish(this.shard, { stateBytes, keys, agents, queuedMessages, queuedBytes });
+    const { pushMessages } = this.delivery;
+    this.counters.publish(this.shard, { stateBytes, keys, agents, queuedMessages, queuedBytes, pushMessages });
   }
 
   stateRow(key: string): StateRow | undefined {
@@ -100,6 +107,12 @@ export class View {
     this.stateBytes += growthBytes;
     this.keys -= 1;
     this.keyCounts.removed(bytes);
+  }
+
+  /** As `removeState`, and leaves no trace of the value in LMDB's pages, as far as that can be done. */
+  eraseState(key: string, growthBytes: number): void {
+    this.removeState(key, growthBytes);
+    this.store.state.erase(toByteString(key));
   }
 
   /** One shard's part of a key listing; the cursor is the last key of the page before, as is. */
@@ -135,6 +148,24 @@ export class View {
     this.store.credentials.put(pending.credential.lookup, pending.credential);
   }
 
+  /** Up to `limit` lookups of credentials from `start` on. */
+  lookupsFrom(start: ByteString, limit: number): ByteString[] {
+    return this.store.credentials.keys({ start, end: null, limit });
+  }
+
+  /**
+   * Takes away what the subject authenticates by and where its messages are pushed to; it stays registered.
+   * @param lookup of its credential; null when this shard has none.
+   */
+  revoke(subject: string, lookup: string | null): void {
+    const { credentials, agents, operators } = this.store;
+    if (lookup !== null) credentials.remove(lookup);
+    const agent = agents.get(subject);
+    if (agent !== undefined) agents.put(subject, { ...agent, webhook: null, revoked: true });
+    const operator = operators.get(subject);
+    if (operator !== undefined) operators.put(subject, { ...operator, revoked: true });
+  }
+
   get agentCount(): number {
     return this.agents;
   }
@@ -153,13 +184,15 @@ export class View {
     this.store.queues.put(queueKey(to, seq), row);
     this.queuedMessages += 1;
     this.queuedBytes += row.bytes;
+    if (row.hold === 'push') this.delivery.countToPush(to, 1);
   }
 
-  /** `bytes` as in the message's row. */
-  removeMessage(to: string, seq: number, bytes: number): void {
+  /** `bytes` as in the message's row; `wasToPush`: it waited to be pushed. */
+  removeMessage(to: string, seq: number, bytes: number, wasToPush: boolean): void {
     this.store.queues.remove(queueKey(to, seq));
     this.queuedMessages -= 1;
     this.queuedBytes -= bytes;
+    if (wasToPush) this.delivery.countToPush(to, -1);
   }
 
   /** One event from the log, during recovery. Events up to `appliedSeq` must not be given. */
@@ -169,8 +202,28 @@ export class View {
     this.advance(event.seq, position + bytes);
   }
 
+  /** Removals and revocations: records that the log has, but no events of the API. */
+  private applyByLaw(event: LoggedEvent): boolean {
+    const type: string = event.type;
+    if (type === 'state_removed') {
+      const { key } = event.data as unknown as InternalData['state_removed'];
+      const before = this.stateRow(key);
+      if (before !== undefined) this.eraseState(key, -Buffer.byteLength(key) - before.valueBytes);
+      return true;
+    }
+    if (type === 'credential_revoked') {
+      const { subject } = event.data as unknown as InternalData['credential_revoked'];
+      const { credentials } = this.store;
+      const lookups = this.lookupsFrom('', Number.MAX_SAFE_INTEGER);
+      this.revoke(subject, lookups.find((lookup) => credentials.get(lookup)?.subject === subject) ?? null);
+      return true;
+    }
+    return false;
+  }
+
   private applyLogged(event: LoggedEvent, position: LogPosition, bytes: number): void {
     const atMs = Date.parse(event.ts);
+    if (this.applyByLaw(event) || this.delivery.replay(event, atMs)) return;
     const logged = event as LoggedEvent & KernelEvent;
     switch (logged.type) {
       case 'state_written': {
@@ -194,15 +247,23 @@ export class View {
       case 'operator_created':
         this.addOperator(logged.data.operator_id, atMs);
         break;
-      case 'message_sent':
-        this.addMessage(logged.data.to, event.seq, { position, bytes });
+      case 'message_sent': {
+        const { to, message_id } = logged.data;
+        const isToPush = event.push === true && !isCircuitOpen(this.delivery.pushRow(to), atMs);
+        this.addMessage(to, event.seq, isToPush ? { position, bytes, hold: 'push' } : { position, bytes });
+        if (event.once === true) this.delivery.rememberSent(message_id, atMs);
         break;
+      }
       case 'message_delivered':
       case 'message_dropped': {
         assert(event.ref !== undefined, `${event.type} ${event.seq} names no message_sent`);
-        const row = this.store.queues.get(queueKey(logged.data.to, event.ref));
+        const { to } = logged.data;
+        const row = this.store.queues.get(queueKey(to, event.ref));
         // The message's own line may have been damaged and skipped: then there is nothing to remove.
-        if (row !== undefined) this.removeMessage(logged.data.to, event.ref, row.bytes);
+        if (row !== undefined) this.removeMessage(to, event.ref, row.bytes, row.hold === 'push');
+        if (logged.type === 'message_delivered' && logged.data.delivery_method === 'push') {
+          this.delivery.pushDelivered(to);
+        }
         break;
       }
       case 'state_read':

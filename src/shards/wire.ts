@@ -26,6 +26,23 @@ export const OPS = {
   registerAgent: 12,
   /** The gateway has answered a read from its cache: the shard logs it, and sends no reply. */
   logRead: 13,
+  leaseMessages: 14,
+  ackMessages: 15,
+  returnLeases: 16,
+  /** Ends a wait of the same port; always answered. */
+  cancelWait: 17,
+  awaitPush: 18,
+  peekPush: 19,
+  settlePush: 20,
+  claimSend: 21,
+  finishSend: 22,
+  releaseSend: 23,
+  sendOnce: 24,
+  // Of the admin service, not of gateways.
+  findContent: 50,
+  removeContent: 51,
+  settleRemoval: 52,
+  revoke: 53,
 } as const;
 export type Op = (typeof OPS)[keyof typeof OPS];
 

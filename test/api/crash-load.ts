@@ -56,11 +56,14 @@ export class CrashLoad {
     await lanes;
   }
 
-  /** Every acknowledged write is there, and at most the write under way beside it. */
-  async assertState(): Promise<void> {
+  /**
+   * Every acknowledged write is there, and at most the write under way beside it.
+   * @param otherBytes what keys of others take
+   */
+  async assertState(otherBytes = 0): Promise<void> {
     const [reader] = this.agents.workers;
     assert.ok(reader !== undefined);
-    let usedBytes = 0;
+    let usedBytes = otherBytes;
     for (const [key, { acknowledged, tried }] of this.versions) {
       const answer = await reader.read(key);
       if (acknowledged === 0 && answer.status === 404) continue;

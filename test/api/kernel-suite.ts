@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { ServerOptions } from '../support/server.js';
 import { authenticationChecks } from './checks/authentication.js';
+import { connectChecks } from './checks/connect.js';
+import { deliveryChecks } from './checks/delivery.js';
 import { eventChecks } from './checks/events.js';
 import { PROOF_OF_WORK, pipelineChecks, proofOfWorkChecks } from './checks/gates.js';
 import { limitChecks } from './checks/limits.js';
@@ -37,7 +39,7 @@ function onServer(name: string, options: RigOptions, checks: (rig: () => Rig) =>
       await rig().server.assertNoSecretLogged();
       const troubles = rig()
         .server.stderr()
-        .filter((line) => /"level":(?:50|60)/.test(line) || !line.startsWith('{'));
+        .filter((line) => /"level":(?:50|60)/.test(line) || !/^(?:\{|Warning: uWS)/.test(line));
       assert.deepEqual(troubles, []);
       rig().client.close();
       await rig().server.stop();
@@ -58,6 +60,10 @@ export function kernelSuite(topology: Topology): void {
       describe('state', () => stateChecks(rig));
       describe('listings', () => listingChecks(rig));
       describe('events', () => eventChecks(rig));
+    });
+    onServer('with plentiful limits, for delivery', { config: fast }, (rig) => {
+      describe('delivery', () => deliveryChecks(rig));
+      describe('connect', () => connectChecks(rig));
     });
     onServer('with the default limits, bcrypt and pipeline', { config: shape, solves: 'pipeline' }, limitChecks);
     onServer('with a small store', { config: { ...FAST, ...shape, ...SMALL_STORE } }, smallStoreChecks);

@@ -109,7 +109,7 @@ describe('how it ends and who may start', { concurrency: 2 }, () => {
           topology: { gateways, shards: 1 },
           server: { expected_recovery: '2m' },
           // Slow enough that requests are still in hand after the signal.
-          auth: { bcrypt_cost: 12, pool_threads: 1 },
+          auth: { bcrypt_cost: 11, pool_threads: 1 },
         },
       });
       const client = new HttpClient(() => server.kernelPort);

@@ -23,10 +23,12 @@ const STATUS_OF = {
   verification_failed: 403,
   not_found: 404,
   method_not_allowed: 405,
+  idempotency_conflict: 409,
   value_too_large: 413,
   unsupported_media_type: 415,
   rate_limited: 429,
   unavailable: 503,
+  too_many_connections: 503,
   store_full: 507,
 } as const;
 export type ErrorCode = keyof typeof STATUS_OF;

@@ -61,6 +61,14 @@ test('nothing given: the documented defaults', () => {
       maxQueuedBytes: 10_737_418_240,
       overflow: 'drop_oldest',
     },
+    connect: {
+      maxConnections: 10_000,
+      maxConnectionsPerAgent: 8,
+      maxInFlight: 64,
+      writeTimeoutMs: 30_000,
+      pingIntervalMs: 30_000,
+      maxDurationMs: 86_400_000,
+    },
     webhook: {
       connectTimeoutMs: 5000,
       totalTimeoutMs: 10_000,

@@ -10,7 +10,10 @@ import type {
   Engine,
   EngineReply,
   KeyPage,
+  LeasedMessage,
+  LeaseHolder,
   NewCredential,
+  PushAgent,
   ReceivedMessage,
   StoredChallenge,
 } from '../../src/contract/engine.js';
@@ -119,11 +122,53 @@ export class World {
     return ok(await this.engine.sendMessage({ from, to, content })).messageId;
   }
 
+  /** Two agents, to send from one to the other. */
+  async twoAgents(): Promise<[string, string]> {
+    const agents = await this.agents(2);
+    return [nth(agents, 0), nth(agents, 1)];
+  }
+
+  /** Sends `count` messages named 0..count-1, one after the other; their names. */
+  async sendNumbered(from: string, to: string, count: number): Promise<string[]> {
+    const contents = range(count).map(String);
+    for (const content of contents) await this.send(from, to, content);
+    return contents;
+  }
+
+  /** An agent with a webhook. */
+  async hooked(): Promise<string> {
+    const webhook = { url: 'https://example.org/hook', secret: 'whsec_c2VjcmV0' };
+    const credential = newCredential('agent');
+    return ok(await this.engine.registerAgent({ operatorId: await this.operator(), credential, webhook })).address;
+  }
+
+  async receive(agent: string, limit: number): Promise<ReceivedMessage[]> {
+    return [...ok(await this.engine.receiveMessages(agent, limit, null)).messages];
+  }
+
+  async lease(
+    agent: string,
+    limit: number,
+    visibilityMs = 600_000,
+    holder: LeaseHolder = 'agent',
+  ): Promise<LeasedMessage[]> {
+    return [...ok(await this.engine.leaseMessages(agent, limit, { visibilityMs, holder }, null)).messages];
+  }
+
+  /** Asks for agents to push to, until `timeoutMs` is over. */
+  async pushAgents(timeoutMs: number): Promise<PushAgent[]> {
+    const controller = new AbortController();
+    const timer = setTimeout(() => controller.abort(), timeoutMs);
+    const agents = ok(await this.engine.awaitPushAgents(controller.signal));
+    clearTimeout(timer);
+    return [...agents];
+  }
+
   /** Takes all messages of a queue, `limit` at a time; checks `remaining` on the way (nobody else may receive). */
   async drain(agent: string, limit = 100): Promise<ReceivedMessage[]> {
     const all: ReceivedMessage[] = [];
     for (let expected: number | null = null; ; ) {
-      const { messages, remaining } = ok(await this.engine.receiveMessages(agent, limit));
+      const { messages, remaining } = ok(await this.engine.receiveMessages(agent, limit, null));
       assert.ok(messages.length <= limit, `${messages.length} messages for limit ${limit}`);
       if (expected !== null) assert.equal(messages.length + remaining, expected, 'remaining');
       if (messages.length < limit) assert.equal(remaining, 0, 'a short batch leaves nothing');
@@ -248,6 +293,9 @@ export function newCredential(kind: PrincipalKind, scheme: NewCredential['scheme
 export function newChallenge(operatorId: string, expiresAtMs = Date.now() + 60_000): StoredChallenge {
   return { challengeId: randomUUID(), operatorId, expectation: randomBytes(8).toString('hex'), expiresAtMs };
 }
+
+export const contentsOf = (messages: readonly { readonly content: string }[]): string[] =>
+  messages.map(({ content }) => content);
 
 /** Asserts that a time is whole milliseconds and about now. */
 export function assertIsNow(timeMs: number, what: string): void {

@@ -7,18 +7,26 @@ import { seedFor } from '../support/seed.js';
 import { CAPACITY_CHECKS } from './capacity-checks.js';
 import { DEFAULT_LIMITS, type EngineCheck, type EngineFactory, type Reopening, World } from './check.js';
 import { EVENT_CHECKS } from './event-checks.js';
+import { IDEMPOTENCY_CHECKS } from './idempotency-checks.js';
 import { IDENTITY_CHECKS } from './identity-checks.js';
+import { LEASE_CHECKS } from './lease-checks.js';
 import { LISTING_CHECKS } from './listing-checks.js';
 import { MESSAGE_CHECKS } from './message-checks.js';
+import { PUSH_CHECKS } from './push-checks.js';
 import { checkConcurrentHistories, checkSequentialHistories, type HistoryOptions } from './random-history.js';
 import { EVENT_RECOVERY_CHECKS, recoveryChecks } from './recovery-checks.js';
 import { REGISTRY_CHECKS } from './registry-checks.js';
 import { STATE_CHECKS } from './state-checks.js';
+import { WAIT_CHECKS } from './wait-checks.js';
 
 export const ENGINE_CHECKS: readonly EngineCheck[] = [
   ...IDENTITY_CHECKS,
   ...REGISTRY_CHECKS,
   ...MESSAGE_CHECKS,
+  ...LEASE_CHECKS,
+  ...WAIT_CHECKS,
+  ...PUSH_CHECKS,
+  ...IDEMPOTENCY_CHECKS,
   ...STATE_CHECKS,
   ...LISTING_CHECKS,
   ...CAPACITY_CHECKS,

@@ -34,9 +34,9 @@ export const EVENT_CHECKS: readonly EngineCheck[] = [
       const webhook = { url: 'https://example.org/hook?secret-path', secret: 'whsec_secret' };
       const hooked = { operatorId, credential: newCredential('agent', 'hmac'), webhook };
       const { address: b } = ok(await world.engine.registerAgent(hooked));
-      const first = await world.send(a, b, 'é😀');
-      const second = await world.send(b, b, 'x');
-      ok(await world.engine.receiveMessages(b, 10));
+      const first = await world.send(b, a, 'é😀');
+      const second = await world.send(a, a, 'x');
+      ok(await world.engine.receiveMessages(a, 10, null));
       await world.write(a, 'ключ', '\u0000"\u2028');
       await world.write(b, 'ключ', '');
       ok(await world.engine.deleteState(a, 'ключ'));
@@ -44,10 +44,10 @@ export const EVENT_CHECKS: readonly EngineCheck[] = [
         ['operator_created', { operator_id: operatorId, contact_hash: 'contact ☎' }],
         ['agent_registered', { address: a, operator_id: operatorId, has_webhook: false }],
         ['agent_registered', { address: b, operator_id: operatorId, has_webhook: true }],
-        ['message_sent', { message_id: first, from: a, to: b, content: 'é😀', content_length: 6 }],
-        ['message_sent', { message_id: second, from: b, to: b, content: 'x', content_length: 1 }],
-        ['message_delivered', { message_id: first, to: b, delivery_method: 'pull' }],
-        ['message_delivered', { message_id: second, to: b, delivery_method: 'pull' }],
+        ['message_sent', { message_id: first, from: b, to: a, content: 'é😀', content_length: 6 }],
+        ['message_sent', { message_id: second, from: a, to: a, content: 'x', content_length: 1 }],
+        ['message_delivered', { message_id: first, to: a, delivery_method: 'pull' }],
+        ['message_delivered', { message_id: second, to: a, delivery_method: 'pull' }],
         ['state_written', { key: 'ключ', value: '\u0000"\u2028', value_length: 5, written_by: a }],
         ['state_written', { key: 'ключ', value: '', value_length: 0, written_by: b }],
         ['state_deleted', { key: 'ключ', deleted_by: a }],
@@ -55,7 +55,7 @@ export const EVENT_CHECKS: readonly EngineCheck[] = [
       assert.equal(nth(events, 0).agent, undefined, 'operator events name no agent');
       assert.deepEqual(
         events.slice(3).map(({ agent }) => agent),
-        [a, b, b, b, a, b, a],
+        [b, a, a, a, a, b, a],
       );
       const text = JSON.stringify(events);
       const secrets = [
@@ -166,7 +166,7 @@ export const EVENT_CHECKS: readonly EngineCheck[] = [
         if (kind < 2) ok(await world.engine.writeState(pick(), `key ${world.random(6)}`, String(i)));
         else if (kind === 2) await world.engine.deleteState(pick(), `key ${world.random(6)}`);
         else if (kind === 3) await world.send(pick(), pick(), String(i));
-        else ok(await world.engine.receiveMessages(pick(), 1 + world.random(2)));
+        else ok(await world.engine.receiveMessages(pick(), 1 + world.random(2), null));
       });
       const state = new Map<string, string>();
       const queues = new Map<string, string[]>();

@@ -5,6 +5,7 @@
  */
 import { randomBytes, randomUUID } from 'node:crypto';
 import type {
+  AckReceipt,
   AgentPage,
   AgentSummary,
   Capacity,
@@ -12,19 +13,55 @@ import type {
   Engine,
   EngineReply,
   KeyPage,
+  LeasedBatch,
+  LeasedMessage,
+  LeaseHolder,
+  LeaseTerms,
   MessageReceipt,
   NewAgent,
   NewMessage,
   NewOperator,
   PageRequest,
+  PushAgent,
+  PushOutcome,
   ReceivedBatch,
   ReceivedMessage,
   StateEntry,
   StoredChallenge,
+  Wait,
 } from '../../src/contract/engine.js';
 import type { ApiErrorCode } from '../../src/contract/errors.js';
 import type { EventData, EventType, KernelEvent } from '../../src/contract/events.js';
 import type { EngineLimits, EngineRig } from './check.js';
+
+/** What is true of a queued message beside its content. */
+export interface MessageMark {
+  deliveryCount: number;
+  /** Null when it was never leased, or its lease was returned. */
+  lease: { readonly id: string; readonly untilMs: number; readonly holder: LeaseHolder } | null;
+  isToPush: boolean;
+}
+
+/** How pushing to an agent goes. */
+export interface PushRecord {
+  readonly webhook: { readonly url: string; readonly secret: string };
+  attempts: number;
+  nextAttemptAtMs: number;
+  failedInRow: number;
+  circuitOpenUntilMs: number;
+}
+
+/** What an idempotency key was used for. */
+export interface SendRecord {
+  readonly message: NewMessage;
+  readonly receipt: MessageReceipt;
+}
+
+/** Who waits for a message. */
+interface Waiter {
+  readonly agent: string;
+  serve(): void;
+}
 
 /** What survives a restart. */
 export interface MemoryRecords {
@@ -32,12 +69,18 @@ export interface MemoryRecords {
   /** In order of registration. */
   readonly agents: AgentSummary[];
   readonly queues: Map<string, ReceivedMessage[]>;
+  /** By message id; a message without one is as fresh as can be. */
+  readonly marks: Map<string, MessageMark>;
+  /** Of the agents with a webhook. */
+  readonly pushes: Map<string, PushRecord>;
+  readonly sends: Map<string, SendRecord>;
   readonly entries: Map<string, StateEntry>;
   readonly events: KernelEvent[];
 }
 
 const MAX_CHALLENGES = 10_000;
 const MAX_CHALLENGES_PER_OPERATOR = 100;
+const SEND_KEY_MS = 24 * 60 * 60 * 1000;
 
 function answer<T>(value: T): EngineReply<T> {
   return { ok: true, value };
@@ -51,6 +94,9 @@ export class MemoryEngine implements Engine {
   readonly records: MemoryRecords;
   protected readonly limits: EngineLimits;
   protected readonly challenges = new Map<string, StoredChallenge>();
+  protected readonly waiters = new Set<Waiter>();
+  protected readonly handedOut = new Set<string>();
+  #wakeDispatcher: (() => void) | null = null;
 
   constructor(limits: EngineLimits, records?: MemoryRecords) {
     this.limits = limits;
@@ -58,9 +104,14 @@ export class MemoryEngine implements Engine {
       credentials: new Map(),
       agents: [],
       queues: new Map(),
+      marks: new Map(),
+      pushes: new Map(),
+      sends: new Map(),
       entries: new Map(),
       events: [],
     };
+    // Who held these is no more.
+    for (const mark of this.records.marks.values()) if (mark.lease?.holder === 'connection') mark.lease = null;
   }
 
   async createOperator(operator: NewOperator): Promise<EngineReply<{ readonly operatorId: string }>> {
@@ -85,6 +136,10 @@ export class MemoryEngine implements Engine {
     });
     this.records.agents.push(summary);
     this.records.queues.set(summary.address, []);
+    if (agent.webhook !== null) {
+      const record = { webhook: agent.webhook, attempts: 0, nextAttemptAtMs: 0, failedInRow: 0, circuitOpenUntilMs: 0 };
+      this.records.pushes.set(summary.address, record);
+    }
     const data = { address: summary.address, operator_id: agent.operatorId, has_webhook: agent.webhook !== null };
     this.record('agent_registered', data, summary.address);
     return answer(summary);
@@ -132,37 +187,134 @@ export class MemoryEngine implements Engine {
   }
 
   async sendMessage(message: NewMessage): Promise<EngineReply<MessageReceipt>> {
+    return this.accept(message);
+  }
+
+  protected accept(message: NewMessage): EngineReply<MessageReceipt> {
     const queue = this.records.queues.get(message.to);
     if (queue === undefined) return refuse('not_found');
     const sizeBytes = this.sizeBytes(message.content);
     if (this.limits.overflow === 'reject') {
-      if (queue.length >= this.limits.maxQueuePerAgent) return refuse('store_full');
+      if (this.occupied(queue) >= this.limits.maxQueuePerAgent) return refuse('store_full');
       if (this.queuedBytes() + sizeBytes > this.limits.maxQueuedBytes) return refuse('store_full');
     }
     const othersBytes = this.queuedBytes() - this.bytesIn(queue);
     if (othersBytes + sizeBytes > this.limits.maxQueuedBytes) return refuse('store_full');
     while (
-      queue.length >= this.limits.maxQueuePerAgent ||
+      this.occupied(queue) >= this.limits.maxQueuePerAgent ||
       this.queuedBytes() + sizeBytes > this.limits.maxQueuedBytes
     ) {
       const dropped = this.takeForDrop(queue);
       if (dropped === undefined) return refuse('store_full');
+      this.records.marks.delete(dropped.messageId);
       this.record('message_dropped', { message_id: dropped.messageId, to: message.to, reason: 'queue_full' });
     }
     const receipt = { messageId: randomUUID(), sentAtMs: Date.now() };
     queue.push({ ...message, ...receipt });
     const data = { message_id: receipt.messageId, ...message, content_length: sizeBytes };
     this.record('message_sent', data, message.from);
+    if (this.isPushed(message.to)) {
+      this.records.marks.set(receipt.messageId, { deliveryCount: 0, lease: null, isToPush: true });
+      this.#wakeDispatcher?.();
+    }
+    this.serveWaiters(message.to);
     return answer(receipt);
   }
 
-  async receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>> {
-    const queue = this.records.queues.get(agent) ?? [];
-    const messages = this.takeForDelivery(queue, limit);
-    for (const { messageId } of messages) {
-      this.record('message_delivered', { message_id: messageId, to: agent, delivery_method: 'pull' }, agent);
+  async sendMessageOnce(message: NewMessage, idempotencyKey: string): Promise<EngineReply<MessageReceipt>> {
+    const name = this.sendName(message.from, idempotencyKey);
+    const known = this.records.sends.get(name);
+    if (known !== undefined && known.receipt.sentAtMs + SEND_KEY_MS > Date.now()) {
+      return this.isSameSend(known.message, message) ? answer(known.receipt) : refuse('idempotency_conflict');
     }
-    return answer({ messages, remaining: queue.length });
+    const reply = this.accept(message);
+    if (reply.ok) this.records.sends.set(name, { message, receipt: reply.value });
+    return reply;
+  }
+
+  receiveMessages(agent: string, limit: number, wait: Wait | null): Promise<EngineReply<ReceivedBatch>> {
+    return this.whenThereIsOne(agent, wait, () => {
+      const queue = this.records.queues.get(agent) ?? [];
+      const messages = this.takeForDelivery(queue, limit);
+      for (const { messageId } of messages) {
+        this.records.marks.delete(messageId);
+        this.record('message_delivered', { message_id: messageId, to: agent, delivery_method: 'pull' }, agent);
+      }
+      return { messages, remaining: this.free(queue).length };
+    });
+  }
+
+  leaseMessages(agent: string, limit: number, terms: LeaseTerms, wait: Wait | null): Promise<EngineReply<LeasedBatch>> {
+    return this.whenThereIsOne(agent, wait, () => {
+      const queue = this.records.queues.get(agent) ?? [];
+      const messages = this.free(queue)
+        .slice(0, limit)
+        .map((message) => this.lease(message, terms));
+      if (messages.length > 0) setTimeout(() => this.serveWaiters(agent), terms.visibilityMs + 1).unref();
+      return { messages, remaining: this.free(queue).length };
+    });
+  }
+
+  async ackMessages(agent: string, leaseIds: readonly string[]): Promise<EngineReply<AckReceipt>> {
+    const unknown: string[] = [];
+    for (const id of leaseIds) {
+      const message = this.leasedAs(agent, id);
+      if (message === undefined) {
+        unknown.push(id);
+        continue;
+      }
+      this.remove(agent, message);
+      const data = { message_id: message.messageId, to: agent, delivery_method: 'pull' } as const;
+      this.record('message_delivered', data, agent);
+    }
+    return answer({ acked: leaseIds.length - unknown.length, unknown });
+  }
+
+  async returnLeases(agent: string, leaseIds: readonly string[]): Promise<EngineReply<null>> {
+    for (const id of leaseIds) {
+      const message = this.leasedAs(agent, id);
+      if (message !== undefined) this.markOf(message).lease = null;
+    }
+    this.serveWaiters(agent);
+    return answer(null);
+  }
+
+  async awaitPushAgents(signal: AbortSignal): Promise<EngineReply<readonly PushAgent[]>> {
+    while (!signal.aborted) {
+      const agents: PushAgent[] = [];
+      for (const address of this.records.pushes.keys()) {
+        if (this.handedOut.has(address)) continue;
+        const next = this.nextToPush(address);
+        if (next === null) continue;
+        this.handedOut.add(address);
+        agents.push(next);
+      }
+      if (agents.length > 0) return answer(agents);
+      await new Promise<void>((resolve) => {
+        const end = (): void => {
+          signal.removeEventListener('abort', end);
+          resolve();
+        };
+        this.#wakeDispatcher = end;
+        signal.addEventListener('abort', end, { once: true });
+      });
+    }
+    return answer([]);
+  }
+
+  async peekPush(agent: string): Promise<EngineReply<ReceivedMessage>> {
+    const first = this.toPush(agent)[0];
+    if (first === undefined) this.handedOut.delete(agent);
+    return first === undefined ? refuse('not_found') : answer(first);
+  }
+
+  async settlePush(agent: string, messageId: string, outcome: PushOutcome): Promise<EngineReply<PushAgent | null>> {
+    const first = this.toPush(agent)[0];
+    const record = this.records.pushes.get(agent);
+    if (record !== undefined && first?.messageId === messageId) this.settleFirst(agent, first, record, outcome);
+    const next = this.nextToPush(agent);
+    if (next === null) this.handedOut.delete(agent);
+    return answer(next);
   }
 
   async readState(reader: string, key: string): Promise<EngineReply<StateEntry>> {
@@ -234,11 +386,157 @@ export class MemoryEngine implements Engine {
   }
 
   protected takeForDelivery(queue: ReceivedMessage[], limit: number): ReceivedMessage[] {
-    return queue.splice(0, limit);
+    const taken = this.free(queue).slice(0, limit);
+    for (const message of taken) queue.splice(queue.indexOf(message), 1);
+    return taken;
   }
 
+  /** The oldest, but for those on loan and the first to push, which somebody is at work on. */
   protected takeForDrop(queue: ReceivedMessage[]): ReceivedMessage | undefined {
-    return queue.shift();
+    const oldest = this.droppable(queue)[0];
+    if (oldest !== undefined) queue.splice(queue.indexOf(oldest), 1);
+    return oldest;
+  }
+
+  protected droppable(queue: readonly ReceivedMessage[]): ReceivedMessage[] {
+    const firstToPush = queue.find((message) => this.markOf(message).isToPush);
+    return queue.filter((message) => !this.isOnLoan(message) && message !== firstToPush);
+  }
+
+  /** What counts against `max_queue_per_agent`. */
+  protected occupied(queue: readonly ReceivedMessage[]): number {
+    return queue.length;
+  }
+
+  /** Messages that anybody who may receive can take. */
+  protected free(queue: readonly ReceivedMessage[]): ReceivedMessage[] {
+    return queue.filter((message) => !this.isOnLoan(message) && !this.markOf(message).isToPush);
+  }
+
+  protected isOnLoan(message: ReceivedMessage): boolean {
+    const { lease } = this.markOf(message);
+    return lease !== null && !this.isOver(lease.untilMs);
+  }
+
+  protected isOver(untilMs: number): boolean {
+    return untilMs <= Date.now();
+  }
+
+  protected markOf(message: ReceivedMessage): MessageMark {
+    const known = this.records.marks.get(message.messageId);
+    if (known !== undefined) return known;
+    const mark: MessageMark = { deliveryCount: 0, lease: null, isToPush: false };
+    this.records.marks.set(message.messageId, mark);
+    return mark;
+  }
+
+  protected lease(message: ReceivedMessage, terms: LeaseTerms): LeasedMessage {
+    const mark = this.markOf(message);
+    const leaseId = randomUUID();
+    mark.deliveryCount += 1;
+    mark.lease = { id: leaseId, untilMs: Date.now() + terms.visibilityMs, holder: terms.holder };
+    return { ...message, leaseId, deliveryCount: mark.deliveryCount };
+  }
+
+  /** The agent's message that is on loan under this id. */
+  protected leasedAs(agent: string, leaseId: string): ReceivedMessage | undefined {
+    const queue = this.records.queues.get(agent) ?? [];
+    return queue.find((message) => this.isOnLoan(message) && this.markOf(message).lease?.id === leaseId);
+  }
+
+  protected remove(agent: string, message: ReceivedMessage): void {
+    const queue = this.records.queues.get(agent) ?? [];
+    queue.splice(queue.indexOf(message), 1);
+    this.records.marks.delete(message.messageId);
+  }
+
+  /** Whether what is sent to the agent now is pushed first. */
+  protected isPushed(agent: string): boolean {
+    const record = this.records.pushes.get(agent);
+    return record !== undefined && this.isOver(record.circuitOpenUntilMs);
+  }
+
+  protected toPush(agent: string): ReceivedMessage[] {
+    return (this.records.queues.get(agent) ?? []).filter((message) => this.markOf(message).isToPush);
+  }
+
+  protected nextToPush(address: string): PushAgent | null {
+    const record = this.records.pushes.get(address);
+    if (record === undefined || this.toPush(address).length === 0) return null;
+    const { webhook, attempts, nextAttemptAtMs, failedInRow } = record;
+    return { address, url: webhook.url, secret: webhook.secret, attempts, nextAttemptAtMs, failedInRow };
+  }
+
+  protected settleFirst(agent: string, first: ReceivedMessage, record: PushRecord, outcome: PushOutcome): void {
+    if (outcome.kind === 'retry') {
+      record.attempts = outcome.attempts;
+      record.nextAttemptAtMs = outcome.nextAttemptAtMs;
+      return;
+    }
+    record.attempts = 0;
+    record.nextAttemptAtMs = 0;
+    if (outcome.kind === 'delivered') {
+      record.failedInRow = 0;
+      record.circuitOpenUntilMs = 0;
+      this.remove(agent, first);
+      const data = { message_id: first.messageId, to: agent, delivery_method: 'push' } as const;
+      this.record('message_delivered', data, agent);
+      return;
+    }
+    record.failedInRow = outcome.failedInRow;
+    record.circuitOpenUntilMs = outcome.circuitOpenUntilMs;
+    this.markOf(first).isToPush = false;
+    if (!this.isPushed(agent)) for (const message of this.toPush(agent)) this.markOf(message).isToPush = false;
+    this.serveWaiters(agent);
+  }
+
+  protected sendName(from: string, idempotencyKey: string): string {
+    return `${from} ${idempotencyKey}`;
+  }
+
+  protected isSameSend(a: NewMessage, b: NewMessage): boolean {
+    return a.to === b.to && a.content === b.content;
+  }
+
+  /** Takes at once if there is something to take or nobody waits; else when there is, or the wait has ended. */
+  protected async whenThereIsOne<Batch extends ReceivedBatch>(
+    agent: string,
+    wait: Wait | null,
+    take: () => Batch,
+  ): Promise<EngineReply<Batch>> {
+    if (wait?.signal.aborted) return answer(this.nothing<Batch>());
+    if (wait === null || this.free(this.records.queues.get(agent) ?? []).length > 0) return answer(take());
+    return new Promise((resolve) => {
+      const end = (isCancelled: boolean): void => {
+        if (!this.waiters.delete(waiter)) return;
+        clearTimeout(timer);
+        wait.signal.removeEventListener('abort', cancel);
+        resolve(answer(isCancelled ? this.nothing<Batch>() : take()));
+      };
+      const cancel = (): void => end(true);
+      const waiter = { agent, serve: () => end(false) };
+      this.waiters.add(waiter);
+      const timer = setTimeout(() => end(false), wait.waitMs);
+      wait.signal.addEventListener('abort', cancel, { once: true });
+    });
+  }
+
+  protected nothing<Batch extends ReceivedBatch>(): Batch {
+    return { messages: [], remaining: 0 } as unknown as Batch;
+  }
+
+  /** Messages for those who wait, first come first served. */
+  protected serveWaiters(agent: string): void {
+    for (const waiter of this.waiters) {
+      if (this.free(this.records.queues.get(agent) ?? []).length === 0) return;
+      if (waiter.agent === agent) waiter.serve();
+    }
+  }
+
+  /** The engine stops: all waits end. */
+  stop(): void {
+    for (const waiter of this.waiters) waiter.serve();
+    this.#wakeDispatcher?.();
   }
 
   protected usedBytes(): number {
@@ -273,6 +571,7 @@ export async function memoryRig(
 ): Promise<EngineRig> {
   let engine = make(limits);
   const reopen = async (): Promise<MemoryEngine> => {
+    engine.stop();
     engine = make(limits, structuredClone(engine.records));
     return engine;
   };
@@ -281,6 +580,6 @@ export async function memoryRig(
     restart: reopen,
     crash: reopen,
     events: async () => [...engine.records.events],
-    close: async () => {},
+    close: async () => engine.stop(),
   };
 }

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import {
   assertIsNow,
   atOnce,
+  contentsOf,
   type EngineCheck,
   EVERY_KIND_OF_TEXT,
   nth,
@@ -11,33 +12,17 @@ import {
   range,
   refused,
   UUID,
-  type World,
 } from './check.js';
-
-const contentsOf = (messages: readonly { readonly content: string }[]): string[] =>
-  messages.map(({ content }) => content);
-
-async function twoAgents(world: World): Promise<[string, string]> {
-  const agents = await world.agents(2);
-  return [nth(agents, 0), nth(agents, 1)];
-}
-
-/** Messages named 0..count-1, sent one after the other. */
-async function sendNumbered(world: World, from: string, to: string, count: number): Promise<string[]> {
-  const contents = range(count).map(String);
-  for (const content of contents) await world.send(from, to, content);
-  return contents;
-}
 
 export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'a message arrives as it was sent, stamped with the id and time of its receipt',
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const receipt = ok(await world.engine.sendMessage({ from, to, content: 'hello' }));
       assert.match(receipt.messageId, UUID);
       assertIsNow(receipt.sentAtMs, 'sentAtMs');
-      const batch = ok(await world.engine.receiveMessages(to, 50));
+      const batch = ok(await world.engine.receiveMessages(to, 50, null));
       const message = { messageId: receipt.messageId, from, to, content: 'hello', sentAtMs: receipt.sentAtMs };
       assert.deepEqual(batch, { messages: [message], remaining: 0 });
     },
@@ -45,7 +30,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'an empty queue gives nothing',
     async run(world) {
-      const batch = ok(await world.engine.receiveMessages(await world.agent(), 50));
+      const batch = ok(await world.engine.receiveMessages(await world.agent(), 50, null));
       assert.deepEqual(batch, { messages: [], remaining: 0 });
     },
   },
@@ -61,12 +46,12 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'sends between receives join at the end',
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const received: string[] = [];
       for (const i of range(10)) {
         await world.send(from, to, `${i}a`);
         await world.send(from, to, `${i}b`);
-        received.push(...contentsOf(ok(await world.engine.receiveMessages(to, 1)).messages));
+        received.push(...contentsOf(ok(await world.engine.receiveMessages(to, 1, null)).messages));
       }
       received.push(...(await world.drainContents(to)));
       assert.deepEqual(
@@ -78,14 +63,14 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'a receive takes at most its limit and says how many remain',
     async run(world) {
-      const [from, to] = await twoAgents(world);
-      await sendNumbered(world, from, to, 10);
+      const [from, to] = await world.twoAgents();
+      await world.sendNumbered(from, to, 10);
       for (const [limit, first, last, remaining] of [
         [1, 0, 0, 9],
         [2, 1, 2, 7],
         [7, 3, 9, 0],
       ] as const) {
-        const batch = ok(await world.engine.receiveMessages(to, limit));
+        const batch = ok(await world.engine.receiveMessages(to, limit, null));
         assert.deepEqual(
           contentsOf(batch.messages),
           range(10)
@@ -95,7 +80,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
         assert.equal(batch.remaining, remaining);
       }
       await atOnce(range(101), (i) => world.send(from, to, String(i)));
-      const batch = ok(await world.engine.receiveMessages(to, 100));
+      const batch = ok(await world.engine.receiveMessages(to, 100, null));
       assert.deepEqual([batch.messages.length, batch.remaining], [100, 1]);
     },
   },
@@ -147,10 +132,13 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'receives at once give no message twice and lose none',
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const ids = await atOnce(range(120), (i) => world.send(from, to, String(i)));
       const limits = range(60).map(() => 1 + world.random(4));
-      const batches = await atOnce(limits, async (limit) => ok(await world.engine.receiveMessages(to, limit)).messages);
+      const batches = await atOnce(
+        limits,
+        async (limit) => ok(await world.engine.receiveMessages(to, limit, null)).messages,
+      );
       for (const [index, batch] of batches.entries()) assert.ok(batch.length <= nth(limits, index), 'within the limit');
       const received = [...batches.flat(), ...(await world.drain(to))].map(({ messageId }) => messageId);
       assert.deepEqual(received.toSorted(), ids.toSorted());
@@ -167,7 +155,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
       });
       let sending = true;
       const receiver = async () => {
-        while (sending) batches.push(contentsOf(ok(await world.engine.receiveMessages(to, 3)).messages));
+        while (sending) batches.push(contentsOf(ok(await world.engine.receiveMessages(to, 3, null)).messages));
       };
       const receivers = [receiver(), receiver(), receiver()];
       await Promise.all(senders);
@@ -193,7 +181,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'contents of every kind of character arrive unchanged',
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       for (const content of EVERY_KIND_OF_TEXT) await world.send(from, to, content);
       assert.deepEqual(await world.drainContents(to), EVERY_KIND_OF_TEXT);
     },
@@ -201,7 +189,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
   {
     name: 'contents of 1 to 65,536 bytes arrive unchanged',
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const contents = ['x', '<'.repeat(65_536), '\u0000'.repeat(65_536), '"'.repeat(65_536), '😀'.repeat(16_384)];
       for (const content of contents) await world.send(from, to, content);
       const received = await world.drainContents(to);
@@ -213,14 +201,14 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     name: 'drop_oldest: a full queue keeps its newest messages',
     limits: { maxQueuePerAgent: 5, overflow: 'drop_oldest' },
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       for (const [sent, kept] of [
         [4, 4],
         [5, 5],
         [6, 5],
         [13, 5],
       ] as const) {
-        const contents = await sendNumbered(world, from, to, sent);
+        const contents = await world.sendNumbered(from, to, sent);
         assert.deepEqual(await world.drainContents(to), contents.slice(-kept), `after ${sent} messages`);
       }
     },
@@ -229,11 +217,11 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     name: 'reject: a full queue refuses, keeps what it has, and takes as many as were received',
     limits: { maxQueuePerAgent: 5, overflow: 'reject' },
     async run(world) {
-      const [from, to] = await twoAgents(world);
-      await sendNumbered(world, from, to, 5);
+      const [from, to] = await world.twoAgents();
+      await world.sendNumbered(from, to, 5);
       const extra = { from, to, content: 'extra' };
       for (const _ of range(3)) refused(await world.engine.sendMessage(extra), 'store_full');
-      const batch = ok(await world.engine.receiveMessages(to, 2));
+      const batch = ok(await world.engine.receiveMessages(to, 2, null));
       assert.deepEqual([contentsOf(batch.messages), batch.remaining], [['0', '1'], 3]);
       for (const _ of range(2)) ok(await world.engine.sendMessage(extra));
       refused(await world.engine.sendMessage(extra), 'store_full');
@@ -246,7 +234,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     async run(world) {
       const agents = await world.agents(4);
       const from = nth(agents, 0);
-      for (const to of agents) await sendNumbered(world, from, to, 2);
+      for (const to of agents) await world.sendNumbered(from, to, 2);
       for (const to of agents) refused(await world.engine.sendMessage({ from, to, content: 'x' }), 'store_full');
     },
   },
@@ -254,7 +242,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     name: 'reject: of sends at once a queue takes exactly as many as it has room for',
     limits: { maxQueuePerAgent: 10, overflow: 'reject' },
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const replies = await atOnce(range(40), (i) => world.engine.sendMessage({ from, to, content: String(i) }));
       for (const reply of replies.filter((each) => !each.ok)) refused(reply, 'store_full');
       const accepted = range(40).filter((i) => nth(replies, i).ok);
@@ -270,7 +258,7 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     name: 'drop_oldest: sends at once are all accepted and a full queue remains',
     limits: { maxQueuePerAgent: 10, overflow: 'drop_oldest' },
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const ids = await atOnce(range(40), (i) => world.send(from, to, String(i)));
       const kept = (await world.drain(to)).map(({ messageId }) => messageId);
       assert.equal(new Set(kept).size, 10);
@@ -282,12 +270,12 @@ export const MESSAGE_CHECKS: readonly EngineCheck[] = [
     name: 'reject: queued bodies together fill max_queued_bytes, in UTF-8 bytes, never exceed it, and give their room back',
     limits: { maxQueuedBytes: 64 * 1024, overflow: 'reject' },
     async run(world) {
-      const [from, to] = await twoAgents(world);
+      const [from, to] = await world.twoAgents();
       const content = '😀'.repeat(4 * 1024 - 256);
       for (const recipient of [to, from, to, from]) await world.send(from, recipient, content);
       refused(await world.engine.sendMessage({ from, to, content: 'é'.repeat(2049) }), 'store_full');
       refused(await world.engine.sendMessage({ from, to: from, content }), 'store_full', 'another queue');
-      assert.equal(ok(await world.engine.receiveMessages(to, 1)).messages.length, 1);
+      assert.equal(ok(await world.engine.receiveMessages(to, 1, null)).messages.length, 1);
       refused(await world.engine.sendMessage({ from, to: from, content: content + content }), 'store_full');
       await world.send(from, from, content);
       refused(await world.engine.sendMessage({ from, to, content }), 'store_full');

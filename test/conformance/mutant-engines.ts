@@ -19,6 +19,7 @@ import type {
   ReceivedMessage,
   StateEntry,
   StoredChallenge,
+  Wait,
 } from '../../src/contract/engine.js';
 import type { EventData, EventType } from '../../src/contract/events.js';
 import { MemoryEngine } from './memory-engine.js';
@@ -33,18 +34,18 @@ export class LastInFirstOut extends MemoryEngine {
 }
 
 export class DeliversTwiceWhenRaced extends MemoryEngine {
-  override async receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>> {
+  override async receiveMessages(agent: string, limit: number, wait: Wait | null): Promise<EngineReply<ReceivedBatch>> {
     const messages = this.records.queues.get(agent)?.slice(0, limit) ?? [];
     await nextTurn();
-    const received = await super.receiveMessages(agent, limit);
+    const received = await super.receiveMessages(agent, limit, wait);
     return received.ok ? { ok: true, value: { ...received.value, messages } } : received;
   }
 }
 
 export class RemainingCountsTheReturned extends MemoryEngine {
-  override async receiveMessages(agent: string, limit: number): Promise<EngineReply<ReceivedBatch>> {
+  override async receiveMessages(agent: string, limit: number, wait: Wait | null): Promise<EngineReply<ReceivedBatch>> {
     const remaining = this.records.queues.get(agent)?.length ?? 0;
-    const received = await super.receiveMessages(agent, limit);
+    const received = await super.receiveMessages(agent, limit, wait);
     return received.ok ? { ok: true, value: { ...received.value, remaining } } : received;
   }
 }

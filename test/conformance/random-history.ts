@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import type { Engine, EngineReply } from '../../src/contract/engine.js';
+import type { Engine, EngineReply, LeaseHolder, ReceivedMessage } from '../../src/contract/engine.js';
 import {
   DEFAULT_LIMITS,
   type EngineFactory,
@@ -32,7 +32,21 @@ type Operation =
   | { readonly op: 'listKeys'; readonly prefix: string; readonly limit: number; readonly more: boolean }
   | { readonly op: 'capacity' }
   | { readonly op: 'send'; readonly agent: number; readonly to: number; readonly content: string }
+  | {
+      readonly op: 'sendOnce';
+      readonly agent: number;
+      readonly to: number;
+      readonly content: string;
+      readonly key: string;
+    }
   | { readonly op: 'receive'; readonly agent: number; readonly limit: number }
+  | { readonly op: 'lease'; readonly agent: number; readonly limit: number; readonly holder: LeaseHolder }
+  | {
+      readonly op: 'ack' | 'giveBack';
+      /** Null for whoever holds the first of the leases. */
+      readonly agent: number | null;
+      readonly leases: readonly number[];
+    }
   | { readonly op: 'register' }
   | { readonly op: 'listAgents'; readonly agent: number; readonly limit: number; readonly more: boolean }
   | { readonly op: 'find'; readonly agent: number }
@@ -55,7 +69,28 @@ const send = fc.record({
   to: agent,
   content: fc.constantFrom('1', '2', 'é', '😀'),
 });
+const sendOnce = fc.record({
+  op: fc.constant('sendOnce' as const),
+  agent,
+  to: agent,
+  content: fc.constantFrom('1', '2'),
+  key: fc.constantFrom('k', 'l', '😀'),
+});
 const receive = fc.record({ op: fc.constant('receive' as const), agent, limit: fc.constantFrom(1, 2, 100) });
+const lease = fc.record({
+  op: fc.constant('lease' as const),
+  agent,
+  limit: fc.constantFrom(1, 2, 100),
+  holder: fc.constantFrom<LeaseHolder>('agent', 'connection'),
+});
+/** `leases` count back from the one granted last. */
+const endLeases = fc.record({
+  op: fc.constantFrom('ack' as const, 'giveBack' as const),
+  agent: fc.option(agent, { freq: 5 }),
+  leases: fc.array(fc.nat({ max: 8 }), { minLength: 1, maxLength: 4 }),
+});
+/** Longer than any history takes. */
+const VISIBILITY_MS = 3_600_000;
 
 /** A failing history shrinks by turning operations into nothing. */
 function operation(reopenings: readonly Reopening[]): fc.Arbitrary<Operation> {
@@ -69,7 +104,10 @@ function operation(reopenings: readonly Reopening[]): fc.Arbitrary<Operation> {
     { weight: 15, arbitrary: fc.record({ op: fc.constant('listKeys' as const), prefix, limit, more }) },
     { weight: 6, arbitrary: fc.constant({ op: 'capacity' }) },
     { weight: 25, arbitrary: send },
+    { weight: 6, arbitrary: sendOnce },
     { weight: 15, arbitrary: receive },
+    { weight: 12, arbitrary: lease },
+    { weight: 12, arbitrary: endLeases },
     { weight: 5, arbitrary: fc.constant({ op: 'register' }) },
     { weight: 8, arbitrary: fc.record({ op: fc.constant('listAgents' as const), agent, limit, more }) },
     { weight: 4, arbitrary: fc.record({ op: fc.constant('find' as const), agent }) },
@@ -86,6 +124,14 @@ class Player {
   readonly #addresses: string[] = [];
   /** Message ids by order of acceptance. */
   readonly #messageIds: string[] = [];
+  /** Lease ids in the order they were granted. */
+  readonly #leases: string[] = [];
+  readonly #holders = new Map<string, string>();
+  /** Messages a connection had on loan; once the engine has stopped it need not know of those deliveries. */
+  readonly #onConnections = new Set<string>();
+  readonly #uncounted = new Set<string>();
+  /** How many of them operations may name: in a race, those from before it, which are the same in any order of it. */
+  #namedLeases: number | null = null;
   /** Where the last page of each listing ended. */
   readonly #cursors = new Map<string, string | null>();
 
@@ -104,7 +150,14 @@ class Player {
   async startAgain(): Promise<void> {
     this.#addresses.length = 0;
     this.#messageIds.length = 0;
+    this.#leases.length = 0;
+    this.#namedLeases = null;
     await this.start();
+  }
+
+  /** From now on operations name only leases that there are now. */
+  startRace(): void {
+    this.#namedLeases = this.#leases.length;
   }
 
   close(): Promise<void> {
@@ -147,16 +200,44 @@ class Player {
         };
         return told(await engine.sendMessage(message), ({ messageId }) => this.#messageIds.push(messageId) && 'sent');
       }
+      case 'sendOnce': {
+        const { content, key } = operation;
+        const message = { from: this.#actor(operation.agent), to: this.#address(operation.to), content };
+        return told(await engine.sendMessageOnce(message, key), ({ messageId }) => {
+          if (!this.#messageIds.includes(messageId)) this.#messageIds.push(messageId);
+          return { message: this.#messageIds.indexOf(messageId) };
+        });
+      }
       case 'receive':
-        return told(await engine.receiveMessages(this.#actor(operation.agent), operation.limit), (batch) => ({
-          messages: batch.messages.map(({ messageId, from, to, content }) => ({
-            message: this.#messageIds.indexOf(messageId),
-            from: this.#addresses.indexOf(from),
-            to: this.#addresses.indexOf(to),
-            content,
-          })),
+        return told(await engine.receiveMessages(this.#actor(operation.agent), operation.limit, null), (batch) => ({
+          messages: batch.messages.map((message) => this.#told(message)),
           remaining: batch.remaining,
         }));
+      case 'lease': {
+        const terms = { visibilityMs: VISIBILITY_MS, holder: operation.holder };
+        const reply = await engine.leaseMessages(this.#actor(operation.agent), operation.limit, terms, null);
+        return told(reply, (batch) => ({
+          messages: batch.messages.map((message) => {
+            this.#leases.push(message.leaseId);
+            this.#holders.set(message.leaseId, message.to);
+            if (operation.holder === 'connection') this.#onConnections.add(message.messageId);
+            const deliveryCount = this.#uncounted.has(message.messageId) ? 'unknown' : message.deliveryCount;
+            return { ...this.#told(message), deliveryCount };
+          }),
+          remaining: batch.remaining,
+        }));
+      }
+      case 'ack': {
+        const ids = operation.leases.map((back) => this.#lease(back));
+        return told(await engine.ackMessages(this.#holder(operation.agent, ids), ids), ({ acked, unknown }) => ({
+          acked,
+          unknown: unknown.map((id) => ids.indexOf(id)),
+        }));
+      }
+      case 'giveBack': {
+        const ids = operation.leases.map((back) => this.#lease(back));
+        return told(await engine.returnLeases(this.#holder(operation.agent, ids), ids), () => 'given back');
+      }
       case 'register': {
         const credential = newCredential('agent');
         const reply = await engine.registerAgent({ operatorId: this.#operatorId, credential, webhook: null });
@@ -183,9 +264,29 @@ class Player {
         const reopen = this.#rig[operation.op];
         assert.ok(reopen);
         this.#engine = await reopen();
+        for (const messageId of this.#onConnections) this.#uncounted.add(messageId);
         return null;
       }
     }
+  }
+
+  #told({ messageId, from, to, content }: ReceivedMessage): object {
+    return {
+      message: this.#messageIds.indexOf(messageId),
+      from: this.#addresses.indexOf(from),
+      to: this.#addresses.indexOf(to),
+      content,
+    };
+  }
+
+  #holder(agent: number | null, leaseIds: readonly string[]): string {
+    const holder = agent === null ? this.#holders.get(nth(leaseIds, 0)) : undefined;
+    return holder ?? this.#actor(agent ?? 0);
+  }
+
+  /** An id granted before; one that never was when there are not so many. */
+  #lease(back: number): string {
+    return this.#leases[(this.#namedLeases ?? this.#leases.length) - 1 - back] ?? '1-never';
   }
 
   /** Address of somebody who is registered: only such ones act. */
@@ -259,7 +360,25 @@ function race(choices: readonly fc.Arbitrary<Operation>[]): fc.Arbitrary<Race> {
 }
 
 /** `agent` of a queue's race is always agent 0, the only recipient; values and contents are told apart by number. */
-const QUEUE_RACE = race([send.map((op) => ({ ...op, to: 0 })), receive.map((op) => ({ ...op, agent: 0 }))]);
+const QUEUE_RACE = race([
+  send.map((op) => ({ ...op, to: 0 })),
+  receive.map((op) => ({ ...op, agent: 0 })),
+  lease.map((op) => ({ ...op, agent: 0 })),
+  endLeases.map((op) => ({ ...op, agent: 0 })),
+]);
+/** Two messages on loan, which everybody is after. */
+const LEASE_RACE = race([
+  receive.map((op) => ({ ...op, agent: 0 })),
+  lease.map((op) => ({ ...op, agent: 0 })),
+  endLeases.map((op) => ({ ...op, agent: 0, leases: op.leases.map((back) => back % 2) })),
+]).chain(({ atOnce }) =>
+  lease.map(({ holder }): Race => {
+    const sent = { op: 'send', agent: 1, to: 0, content: '1' } as const;
+    return { before: [sent, { ...sent, content: '2' }, { op: 'lease', agent: 0, limit: 2, holder }], atOnce };
+  }),
+);
+/** One sender's key, and two recipients. */
+const SEND_RACE = race([sendOnce.map((op) => ({ ...op, agent: 0, to: op.to % 2, key: 'k' }))]);
 const knownAgent = fc.nat({ max: FIRST_AGENTS - 1 });
 const onKey = { agent: knownAgent, key: fc.constant('raced') };
 const KEY_RACE = race([
@@ -270,6 +389,10 @@ const KEY_RACE = race([
 
 /** What can be seen when the race is over. */
 const AFTER_QUEUE: readonly Operation[] = [{ op: 'receive', agent: 0, limit: 100 }];
+const AFTER_SEND: readonly Operation[] = [
+  { op: 'receive', agent: 0, limit: 100 },
+  { op: 'receive', agent: 1, limit: 100 },
+];
 const AFTER_KEY: readonly Operation[] = [
   { op: 'read', agent: 0, key: 'raced' },
   { op: 'listKeys', prefix: 'raced', limit: 100, more: false },
@@ -284,12 +407,15 @@ export async function checkConcurrentHistories(factory: EngineFactory, options: 
     try {
       for (const [races, after] of [
         [QUEUE_RACE, AFTER_QUEUE],
+        [LEASE_RACE, AFTER_QUEUE],
+        [SEND_RACE, AFTER_SEND],
         [KEY_RACE, AFTER_KEY],
       ] as const) {
         const property = fc.asyncProperty(races, async ({ before, atOnce }) => {
           await player.startAgain();
           await player.apply({ op: 'delete', agent: 0, key: 'raced' });
           for (const step of before) await player.apply(step);
+          player.startRace();
           const replies = await Promise.all(atOnce.map((step) => player.apply(step)));
           const seenAfter: unknown[] = [];
           for (const step of after) seenAfter.push(await player.apply(step));
@@ -318,6 +444,7 @@ async function replay(
   const model = new Player(await memoryRig(limits));
   await model.start();
   for (const step of before) await model.apply(step);
+  model.startRace();
   const replies: unknown[] = [];
   for (const index of order) replies[index] = await model.apply(nth(atOnce, index));
   for (const step of after) replies.push(await model.apply(step));

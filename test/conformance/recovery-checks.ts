@@ -92,12 +92,12 @@ export function recoveryChecks(how: Reopening): readonly EngineCheck[] {
         const contents = range(30).map((i) => `${i} ${nth(EVERY_KIND_OF_TEXT, i)}`);
         for (const content of contents) for (const to of agents) await world.send(a, to, content);
         for (const [i, agent] of agents.entries()) {
-          const batch = ok(await world.engine.receiveMessages(agent, 7 * i + 1));
+          const batch = ok(await world.engine.receiveMessages(agent, 7 * i + 1, null));
           assert.equal(batch.remaining, 30 - (7 * i + 1));
         }
         await world.reopen(how);
         await world.send(b, a, 'later');
-        const first = ok(await world.engine.receiveMessages(a, 2));
+        const first = ok(await world.engine.receiveMessages(a, 2, null));
         assert.deepEqual(
           first.messages.map(({ content }) => content),
           contents.slice(1, 3),
@@ -145,7 +145,7 @@ export function recoveryChecks(how: Reopening): readonly EngineCheck[] {
         const agent = await world.agent();
         await world.send(agent, agent, 'delivered before'.padEnd(20_000));
         await world.send(agent, agent, 'é'.repeat(12_500));
-        ok(await world.engine.receiveMessages(agent, 1));
+        ok(await world.engine.receiveMessages(agent, 1, null));
         await world.reopen(how);
         refused(await world.engine.sendMessage({ from: agent, to: agent, content: 'x'.repeat(25_001) }), 'store_full');
         await world.send(agent, agent, 'x'.repeat(20_000));
@@ -199,7 +199,7 @@ export function recoveryChecks(how: Reopening): readonly EngineCheck[] {
           const sent = await engine.sendMessage({ from: nth(agents, 0), to: nth(agents, 2), content: `m${i}` });
           if (sent.ok) acknowledged.messages.add(sent.value.messageId);
           if (i % 10 !== 0) return;
-          const received = await engine.receiveMessages(nth(agents, 1), 1);
+          const received = await engine.receiveMessages(nth(agents, 1), 1, null);
           if (received.ok) for (const { content } of received.value.messages) acknowledged.received.add(content);
         });
         // What is still in flight when the engine goes may be refused or never answered: nobody waits for it.

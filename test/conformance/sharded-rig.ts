@@ -11,6 +11,7 @@ import type { Engine, EngineReply } from '../../src/contract/engine.js';
 import type { KernelEvent } from '../../src/contract/events.js';
 import { DeathWatch } from '../../src/death-watch.js';
 import { createLogger } from '../../src/log.js';
+import { isInternalType } from '../../src/shards/internal-records.js';
 import type { EngineSettings } from '../../src/shards/settings.js';
 import { openShardedEngine, type ShardedEngine } from '../../src/shards/sharded-engine.js';
 import { makeTempDir, removeTempDir } from '../support/temp-dir.js';
@@ -58,7 +59,7 @@ export async function shardedRig(shards: number, limits: EngineLimits): Promise<
   };
 }
 
-/** All complete lines of all shards' logs, in `seq` order, without the log's own fields. */
+/** All events in all shards' logs, in `seq` order, without what is the log's own. */
 async function readEvents(dataDir: string): Promise<KernelEvent[]> {
   const events: KernelEvent[] = [];
   const names = await readdir(dataDir, { recursive: true });
@@ -66,18 +67,24 @@ async function readEvents(dataDir: string): Promise<KernelEvent[]> {
     const text = await readFile(join(dataDir, name), 'utf8');
     for (const line of text.slice(0, text.lastIndexOf('\n') + 1).split('\n')) {
       if (line === '') continue;
-      const { crc: _crc, ref: _ref, more: _more, ...event } = JSON.parse(line) as KernelEvent & Record<string, unknown>;
+      const logged = JSON.parse(line) as KernelEvent & Record<string, unknown>;
+      if (isInternalType(logged.type)) continue;
+      const { crc: _crc, ref: _ref, more: _more, push: _push, once: _once, ...event } = logged;
       events.push(event as KernelEvent);
     }
   }
   return events.sort((a, b) => a.seq - b.seq);
 }
 
-/** What the child is asked, and what it answers. */
+/** What the child is asked, and what it answers. An AbortSignal can't cross: see `withSignals`. */
 export interface HostCall {
   readonly id: number;
   readonly method: keyof Engine;
   readonly args: readonly unknown[];
+}
+/** The signals of call `id` are aborted. */
+export interface HostAbort {
+  readonly abort: number;
 }
 export interface HostAnswer {
   readonly id: number;
@@ -112,6 +119,13 @@ class HostedEngine implements Engine {
   readonly listAgents: Engine['listAgents'] = (...args) => this.#call('listAgents', args);
   readonly sendMessage: Engine['sendMessage'] = (...args) => this.#call('sendMessage', args);
   readonly receiveMessages: Engine['receiveMessages'] = (...args) => this.#call('receiveMessages', args);
+  readonly sendMessageOnce: Engine['sendMessageOnce'] = (...args) => this.#call('sendMessageOnce', args);
+  readonly leaseMessages: Engine['leaseMessages'] = (...args) => this.#call('leaseMessages', args);
+  readonly ackMessages: Engine['ackMessages'] = (...args) => this.#call('ackMessages', args);
+  readonly returnLeases: Engine['returnLeases'] = (...args) => this.#call('returnLeases', args);
+  readonly awaitPushAgents: Engine['awaitPushAgents'] = (...args) => this.#call('awaitPushAgents', args);
+  readonly peekPush: Engine['peekPush'] = (...args) => this.#call('peekPush', args);
+  readonly settlePush: Engine['settlePush'] = (...args) => this.#call('settlePush', args);
   readonly readState: Engine['readState'] = (...args) => this.#call('readState', args);
   readonly writeState: Engine['writeState'] = (...args) => this.#call('writeState', args);
   readonly deleteState: Engine['deleteState'] = (...args) => this.#call('deleteState', args);
@@ -121,12 +135,32 @@ class HostedEngine implements Engine {
   async #call<T>(method: keyof Engine, args: readonly unknown[]): Promise<EngineReply<T>> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return { ok: false, code: 'unavailable' };
     const id = ++this.#lastId;
+    const sent = args.map((arg) => withoutSignals(arg, () => this.#child.send({ abort: id } satisfies HostAbort)));
     const reply = await new Promise<EngineReply<unknown>>((resolve) => {
       this.#waiting.set(id, resolve);
-      this.#child.send({ id, method, args } satisfies HostCall);
+      this.#child.send({ id, method, args: sent } satisfies HostCall);
     });
     return reply as EngineReply<T>;
   }
+}
+
+/** A signal, or the one in a `Wait`, as plain data. */
+function withoutSignals(arg: unknown, onAbort: () => void): unknown {
+  if (arg instanceof AbortSignal) {
+    if (!arg.aborted) arg.addEventListener('abort', onAbort, { once: true });
+    return { isSignal: true, aborted: arg.aborted };
+  }
+  if (typeof arg === 'object' && arg !== null && 'signal' in arg) {
+    return { ...arg, signal: withoutSignals(arg.signal, onAbort) };
+  }
+  return arg;
+}
+
+/** In the child: gives an argument its signal back. */
+export function withSignals(arg: unknown, signal: AbortSignal): unknown {
+  if (typeof arg !== 'object' || arg === null) return arg;
+  if ('isSignal' in arg) return 'aborted' in arg && arg.aborted === true ? AbortSignal.abort() : signal;
+  return 'signal' in arg ? { ...arg, signal: withSignals(arg.signal, signal) } : arg;
 }
 
 async function startHost(place: ShardedPlace): Promise<ChildProcess> {

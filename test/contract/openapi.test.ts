@@ -53,8 +53,10 @@ const KERNEL_ROUTES: Readonly<Record<string, readonly number[]>> = {
   'post /v1/agents': [201, 400, 401, 403, 413, 415, 500, 503, 507],
   'get /v1/agents/me': [200, 401, 429, 500, 503],
   'get /v1/registry': [200, 400, 401, 429, 500, 503],
-  'post /v1/messages': [202, 400, 401, 404, 413, 415, 429, 500, 503, 507],
+  'post /v1/messages': [202, 400, 401, 404, 409, 413, 415, 429, 500, 503, 507],
   'get /v1/messages': [200, 400, 401, 429, 500, 503, 507],
+  'post /v1/messages/ack': [200, 400, 401, 413, 415, 429, 500, 503, 507],
+  'get /v1/connect': [101, 400, 401, 500, 503],
   'get /v1/state': [200, 400, 401, 429, 500, 503],
   'get /v1/state/_capacity': [200, 401, 429, 500, 503],
   'get /v1/state/{key}': [200, 400, 401, 404, 429, 500, 503],
@@ -146,7 +148,7 @@ test('limited routes document the limit headers on all but 401, and waiting time
       assert.deepEqual(headers, expected, `${method} ${path} ${status}`);
     }
   }
-  assert.equal(limitedCount, 10);
+  assert.equal(limitedCount, 11);
 });
 
 test('the error codes are those of the catalogue', () => {

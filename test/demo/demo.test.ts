@@ -42,6 +42,8 @@ test('twenty agents live together for three seconds and no acknowledged message 
     'registry.list',
     'messages.send',
     'messages.receive',
+    'messages.lease',
+    'messages.ack',
     'state.get',
     'state.put',
   ]) {

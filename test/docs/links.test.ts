@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { createMetrics } from '../../src/admin/metrics.js';
+import { WebhookMetrics } from '../../src/webhooks/webhook-metrics.js';
 import { PROJECT_ROOT } from './project-root.js';
 
 const PAGES = [
@@ -55,7 +56,12 @@ test('docs/scaling.md lists exactly the metrics that the server has', async () =
   const render = createMetrics({
     gateways: async () => [],
     hasher: () => ({ running: 0, waiting: 0, completed: 0 }),
-    engine: () => ({ stateBytes: 0, keys: 0, agents: 0, queuedMessages: 0, queuedBytes: 0, droppedMessages: 0 }),
+    byLaw: () => ({ removals: 0, revokedAgents: 0, revokedOperators: 0 }),
+    engine: () => ({
+      ...{ stateBytes: 0, keys: 0, agents: 0, queuedMessages: 0, queuedBytes: 0, droppedMessages: 0 },
+      ...{ damagedLines: 0, unloggedReads: 0, readOnly: 0, spaceShort: 0, reopenings: 0 },
+    }),
+    threadRegistries: async () => [await new WebhookMetrics().read({ inFlight: 0, waiting: 0 }, 0)],
   });
   const served = [...(await render()).matchAll(/^# TYPE (tabulum_\w+)/gm)].map(([, name]) => name);
   const listed = [...textOf('docs/scaling.md').matchAll(/^\| `(tabulum_\w+)/gm)].map(([, name]) => name);

@@ -4,7 +4,7 @@ import { startAdmin } from '../../src/admin/admin.js';
 import type { Config } from '../../src/config/config.js';
 import { VERSION } from '../../src/contract/version.js';
 import { createLogger } from '../../src/log.js';
-import { startObserver } from '../../src/observe/observer.js';
+import { startBareObserver } from '../observe/bare-observer.js';
 import { ask, LOOPBACK, RawConnection, testConfig } from './rig.js';
 
 const logger = createLogger('side-listeners-test', 'fatal');
@@ -17,7 +17,7 @@ function observerConfig(requestsPerMinPerIp: number): Config {
 }
 
 test('the observer answers health and preflights to any origin, and refuses the rest as JSON', async (t) => {
-  const observer = await startObserver(observerConfig(300), logger);
+  const observer = await startBareObserver(t, observerConfig(300), logger);
   t.after(() => observer.close());
   const health = await ask(t, observer.port, `GET /observe/health ${HOST}\r\n`);
   assert.deepEqual(JSON.parse(health.body), { status: 'ok', version: VERSION });
@@ -36,7 +36,7 @@ test('the observer answers health and preflights to any origin, and refuses the 
 });
 
 test('the observer limits requests per address', async (t) => {
-  const observer = await startObserver(observerConfig(3), logger);
+  const observer = await startBareObserver(t, observerConfig(3), logger);
   t.after(() => observer.close());
   const statuses = [];
   for (let count = 0; count < 4; count++) {
@@ -46,18 +46,18 @@ test('the observer limits requests per address', async (t) => {
 });
 
 test('the observer refuses a taken port in one line, and frees its port when closed', async (t) => {
-  const first = await startObserver(observerConfig(300), logger);
+  const first = await startBareObserver(t, observerConfig(300), logger);
   const config = observerConfig(300);
   const taken = { ...config, observe: { ...config.observe, listenAddr: { host: LOOPBACK, port: first.port } } };
-  await assert.rejects(startObserver(taken, logger), /can't listen/);
+  await assert.rejects(startBareObserver(t, taken, logger), /can't listen/);
   await first.close();
-  const second = await startObserver(taken, logger);
+  const second = await startBareObserver(t, taken, logger);
   t.after(() => second.close());
   assert.equal(second.port, first.port);
 });
 
 test('the observer thread takes a head of several reads up to the same limit', async (t) => {
-  const observer = await startObserver(observerConfig(300), logger);
+  const observer = await startBareObserver(t, observerConfig(300), logger);
   t.after(() => observer.close());
   const slow = await RawConnection.open(t, observer.port);
   slow.send(`GET /observe/health ${HOST}X-Filler: ${'a'.repeat(7_500)}`);

@@ -70,6 +70,7 @@ test('only a claimed message can be released or removed, and seqs must rise', ()
   const queue = new MessageQueue();
   queue.push({ seq: 5, position: 0, bytes: 1 });
   assert.throws(() => queue.release(5), /not claimed/);
-  assert.throws(() => queue.remove(4), /not claimed/);
+  assert.throws(() => queue.remove(4), /not in the queue/);
+  assert.throws(() => queue.remove(5), /not claimed/);
   assert.throws(() => queue.push({ seq: 5, position: 0, bytes: 1 }), /seq order/);
 });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import fc from 'fast-check';
+import { internalBody } from '../../src/shards/internal-records.js';
 import { type EventBody, encodeLine, eventBody } from '../../src/shards/log-line.js';
 import { type RecoveryReport, recover } from '../../src/shards/recovery.js';
 import { segmentPath } from '../../src/shards/segments.js';
@@ -27,6 +28,8 @@ const sent = (content: string): EventBody =>
   eventBody('message_sent', A, { message_id: content, from: A, to: A, content, content_length: 1 });
 const delivered = (ref: number): EventBody =>
   `${eventBody('message_delivered', A, { message_id: 'm', to: A, delivery_method: 'pull' })},"ref":${ref}`;
+const pushed = (ref: number): EventBody =>
+  `${eventBody('message_delivered', A, { message_id: 'm', to: A, delivery_method: 'push' })},"ref":${ref}`;
 const registered = eventBody('agent_registered', A, { address: A, operator_id: 'o', has_webhook: false });
 
 /** Everything a reader can see of a view. */
@@ -41,6 +44,10 @@ function snapshot(view: View): unknown {
     queues: store.queues.keys(all).map((key) => [key, store.queues.get(key)]),
     agents: view.listAgents({ cursor: null, limit: 1_000 }),
     credentials: store.credentials.keys(all).map((key) => store.credentials.get(key)),
+    pushes: store.pushAgents.keys(all).map((key) => [key, store.pushAgents.get(key)]),
+    claims: store.sendClaims.keys(all).map((key) => [key, store.sendClaims.get(key)]),
+    sentOnce: store.sentOnce.keys(all).map((key) => [key, store.sentOnce.get(key)]),
+    expiries: store.expiries.keys(all),
   };
 }
 
@@ -222,12 +229,20 @@ type Step =
   | { readonly do: 'write'; readonly key: string; readonly value: string }
   | { readonly do: 'delete' | 'deliver'; readonly pick: number }
   | { readonly do: 'send'; readonly content: string }
+  | { readonly do: 'lease' | 'give back' | 'retry' | 'give up' | 'push' | 'claim' | 'free'; readonly pick: number }
   | { readonly do: 'checkpoint' | 'crash' | 'torn crash' };
 
 const someStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 5, arbitrary: fc.record({ do: fc.constant('write' as const), key: hostileKey(), value: hostileText() }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constantFrom('delete' as const, 'deliver' as const), pick: fc.nat() }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('send' as const), content: hostileText() }) },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constantFrom(...(['lease', 'give back', 'retry', 'give up', 'push', 'claim', 'free'] as const)),
+      pick: fc.nat(),
+    }),
+  },
   {
     weight: 1,
     arbitrary: fc.record({ do: fc.constantFrom('checkpoint' as const, 'crash' as const, 'torn crash' as const) }),
@@ -242,6 +257,7 @@ async function live(steps: readonly Step[], seed: number, directory: string): Pr
   let seq = 0;
   const keys = new Set<string>();
   const queue: number[] = [];
+  const toPush: number[] = [];
   const log = (bodies: EventBody[]): void => {
     const { view } = recovered;
     bodies.forEach((body, index) => {
@@ -274,6 +290,31 @@ async function live(steps: readonly Step[], seed: number, directory: string): Pr
       } else if (step.do === 'send') {
         log([sent(step.content)]);
         queue.push(seq);
+      } else if (step.do === 'push' && step.pick % 2 === 0) {
+        log([`${sent('to push')},"push":true,"once":true`]);
+        toPush.push(seq);
+      } else if (step.do === 'push' && toPush.length > 0) {
+        log([pushed(toPush.shift() as number)]);
+      } else if (step.do === 'retry' && toPush.length > 0) {
+        log([internalBody('push_retried', { to: A, attempts: step.pick % 4, next_attempt_at_ms: step.pick })]);
+      } else if (step.do === 'give up' && toPush.length > 0) {
+        const ref = toPush.shift() as number;
+        // One in three opens the circuit for good.
+        const circuit_open_until_ms = step.pick % 3 === 0 ? Date.parse(TS) + 1 : 0;
+        log([internalBody('push_given_up', { to: A, ref, failed_in_row: step.pick % 9, circuit_open_until_ms })]);
+        queue.push(ref);
+        if (circuit_open_until_ms > 0) queue.push(...toPush.splice(0));
+      } else if (step.do === 'lease' && queue.length > 0) {
+        const refs = queue.slice(0, 1 + (step.pick % queue.length));
+        const counts = refs.map((_, index) => index + 1);
+        log([internalBody('messages_leased', { to: A, lease: 'token', until_ms: step.pick, refs, counts })]);
+      } else if (step.do === 'give back' && queue.length > 0) {
+        log([internalBody('leases_returned', { to: A, refs: queue.slice(step.pick % queue.length) })]);
+      } else if (step.do === 'claim') {
+        const key = `key ${step.pick % 5}`;
+        log([internalBody('idempotency_claimed', { from: A, key, fingerprint: 'digest', message_id: `${step.pick}` })]);
+      } else if (step.do === 'free') {
+        log([internalBody('idempotency_released', { from: A, key: `key ${step.pick % 5}` })]);
       } else if (step.do === 'deliver' && queue.length > 0) {
         log(queue.splice(0, 1 + (step.pick % queue.length)).map(delivered));
       } else if (step.do === 'checkpoint') {
@@ -306,4 +347,20 @@ test('a view after recovery is the view before it, for any history, checkpoints 
     }),
     { seed, numRuns: 25, interruptAfterTimeLimit: 10_000 },
   );
+});
+
+test('records about messages whose own lines were damaged change nothing', async (t) => {
+  const disk = diskWith(
+    sent('x'),
+    internalBody('messages_leased', { to: A, lease: 'token', until_ms: 5, refs: [1], counts: [1] }),
+    internalBody('leases_returned', { to: A, refs: [1] }),
+    internalBody('push_given_up', { to: A, ref: 1, failed_in_row: 2, circuit_open_until_ms: 0 }),
+    delivered(1),
+    written('a', '1'),
+  );
+  disk.flipBit(FIRST, 5, 0);
+  const recovered = await recoverOnce(t, disk);
+  assert.deepEqual(valuesOf(recovered), ['1', undefined, undefined]);
+  const { queuedMessages, queuedBytes, pushMessages } = recovered.view.meta;
+  assert.deepEqual([queuedMessages, queuedBytes, pushMessages], [0, 0, 0]);
 });

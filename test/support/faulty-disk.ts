@@ -5,9 +5,12 @@
  * Never: decides by itself that something fails; every fault is asked for by a test.
  *
  * What it holds the log to: a failed sync is not repeated, and a closed file is not used. Violations are in `misuses`.
+ *
+ * A failed sync does what Linux does: the bytes it was for still read back, count as clean from then on, and are not on
+ * the disk; only writing them again would bring them there. Every other handle of the file hears of the failure once.
  */
 import { dirname, relative } from 'node:path';
-import type { Disk, LogFile } from '../../src/shards/disk.js';
+import type { Disk, LogFile, ReadableFile } from '../../src/shards/disk.js';
 
 export type DiskCall = 'open' | 'write' | 'sync' | 'truncate' | 'read' | 'syncDirectory';
 export type DiskErrorCode = 'EIO' | 'ENOSPC' | 'EDQUOT';
@@ -23,7 +26,8 @@ interface StoredFile {
   unsynced: Change[];
   /** The directory has been synced since the file was made. */
   nameIsDurable: boolean;
-  syncFailed: boolean;
+  /** Syncs that failed so far; each open handle must hear of them. */
+  failedSyncs: number;
 }
 
 interface HeldSync {
@@ -61,6 +65,10 @@ export class FaultyDisk implements Disk {
   beforeCall: ((call: DiskCall, path: string) => void) | null = null;
   /** Takes zeros ahead of the log; refuses them otherwise, so that every write needs room of its own. */
   canFill = false;
+  /** What a process that asks is told; a full disk comes as a surprise otherwise. */
+  toldAvailableBytes = Number.POSITIVE_INFINITY;
+  /** Files opened from now on also offer a sync that waits in place. */
+  canSyncAtOnce = false;
   /** A write takes at most this many bytes at once. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
   /** Rises with every power loss; handles of an earlier life are dead. */
@@ -73,6 +81,11 @@ export class FaultyDisk implements Disk {
   /** The call of this kind after `skip` more fails with `code`, once. */
   failNext(call: DiskCall, code: DiskErrorCode, skip = 0): void {
     this.faults.push({ call, callsLeft: skip, code });
+  }
+
+  /** Faults that no call has met yet. */
+  get faultsAhead(): number {
+    return this.faults.length;
   }
 
   /** From now on a sync waits for `finishSync` or `failSync`. */
@@ -104,10 +117,13 @@ export class FaultyDisk implements Disk {
   }
 
   /**
-   * The power goes; every call fails until `powerOn`. Of each file's unsynced changes the first so many survive, as `choose` says: it is
-   * asked for a number in 0..n. The last surviving write is torn where `choose` says. Files without a synced name go.
+   * The power goes; every call fails until `powerOn`. `choose`, asked for a number in 0..n, decides what of each file's
+   * unsynced changes survives:
+   *   `suffix lost`  the first so many changes, the last write of them torn at some byte
+   *   `pages lost`   any of the pages written, in any combination; the others are as they were before
+   * Files without a synced name go.
    */
-  powerLoss(choose: (most: number) => number): void {
+  powerLoss(choose: (most: number) => number, how: 'suffix lost' | 'pages lost' = 'suffix lost'): void {
     this.life += 1;
     this.isOff = true;
     const held = this.held;
@@ -118,19 +134,14 @@ export class FaultyDisk implements Disk {
         this.files.delete(path);
         continue;
       }
-      const survivors = file.unsynced.slice(0, choose(file.unsynced.length));
-      let content = file.durable;
-      survivors.forEach((change, index) => {
-        const isTorn = index === survivors.length - 1 && change.kind === 'write';
-        content = apply(
-          content,
-          isTorn ? { ...change, bytes: head(change.bytes, choose(change.bytes.length)) } : change,
-        );
-      });
+      const survivors =
+        how === 'pages lost'
+          ? file.unsynced.flatMap(pagesOf).filter(() => choose(1) === 1)
+          : tornAfter(file.unsynced, choose);
+      const content = survivors.reduce(apply, file.durable);
       file.live = content;
       file.durable = content;
       file.unsynced = [];
-      file.syncFailed = false;
     }
   }
 
@@ -172,7 +183,7 @@ export class FaultyDisk implements Disk {
   copy(): FaultyDisk {
     const copy = new FaultyDisk();
     for (const [path, { live }] of this.files) {
-      copy.files.set(path, { live, durable: live, unsynced: [], nameIsDurable: true, syncFailed: false });
+      copy.files.set(path, { live, durable: live, unsynced: [], nameIsDurable: true, failedSyncs: 0 });
     }
     return copy;
   }
@@ -182,9 +193,16 @@ export class FaultyDisk implements Disk {
     let file = this.files.get(path);
     if (file === undefined) {
       const empty = Buffer.alloc(0);
-      file = { live: empty, durable: empty, unsynced: [], nameIsDurable: false, syncFailed: false };
+      file = { live: empty, durable: empty, unsynced: [], nameIsDurable: false, failedSyncs: 0 };
       this.files.set(path, file);
     }
+    return new FaultyFile(this, path, file);
+  }
+
+  openToRead(path: string): ReadableFile {
+    this.count('open', path);
+    const file = this.files.get(path);
+    if (file === undefined) throw new DiskError('ENOENT', 'open', path);
     return new FaultyFile(this, path, file);
   }
 
@@ -195,6 +213,10 @@ export class FaultyDisk implements Disk {
 
   list(path: string): string[] {
     return this.paths.filter((name) => dirname(name) === path).map((name) => relative(path, name));
+  }
+
+  availableBytes(): number {
+    return this.toldAvailableBytes;
   }
 
   /** Bytes that still fit. */
@@ -241,6 +263,9 @@ export class FaultyDisk implements Disk {
 class FaultyFile implements LogFile {
   private readonly life: number;
   private closed = false;
+  private syncFailed = false;
+  private heardOfFailures: number;
+  readonly syncNow?: () => void;
 
   constructor(
     private readonly disk: FaultyDisk,
@@ -248,6 +273,8 @@ class FaultyFile implements LogFile {
     private readonly file: StoredFile,
   ) {
     this.life = disk.life;
+    this.heardOfFailures = file.failedSyncs;
+    if (disk.canSyncAtOnce) this.syncNow = () => this.syncAtOnce();
   }
 
   write(bytes: Uint8Array, positionBytes: number): number {
@@ -267,17 +294,49 @@ class FaultyFile implements LogFile {
   }
 
   async sync(): Promise<void> {
-    if (this.file.syncFailed) this.disk.misuses.push(`sync of ${this.path} after it had failed`);
-    const { length } = this.file.unsynced;
+    const last = this.file.unsynced.at(-1);
     try {
-      this.begin('sync');
+      this.beginSync();
       await this.disk.syncTurn(this.path);
-      if (this.life !== this.disk.life) throw new DiskError('EIO', 'sync', this.path);
+      this.endSync(last);
     } catch (error) {
-      if (this.life === this.disk.life) this.file.syncFailed = true;
+      this.failSync(last);
       throw error;
     }
-    for (const change of this.file.unsynced.splice(0, length)) this.file.durable = apply(this.file.durable, change);
+  }
+
+  private syncAtOnce(): void {
+    const last = this.file.unsynced.at(-1);
+    try {
+      this.beginSync();
+      this.endSync(last);
+    } catch (error) {
+      this.failSync(last);
+      throw error;
+    }
+  }
+
+  private beginSync(): void {
+    if (this.syncFailed) this.disk.misuses.push(`sync of ${this.path} after it had failed`);
+    this.begin('sync');
+  }
+
+  /** @param last change that the sync was for */
+  private endSync(last: Change | undefined): void {
+    const { file } = this;
+    if (this.life !== this.disk.life || this.heardOfFailures < file.failedSyncs) {
+      throw new DiskError('EIO', 'sync', this.path);
+    }
+    for (const change of takeUpTo(file.unsynced, last)) file.durable = apply(file.durable, change);
+  }
+
+  private failSync(last: Change | undefined): void {
+    if (this.life !== this.disk.life) return;
+    const { file } = this;
+    this.syncFailed = true;
+    if (this.heardOfFailures === file.failedSyncs) file.failedSyncs += 1;
+    this.heardOfFailures = file.failedSyncs;
+    takeUpTo(file.unsynced, last);
   }
 
   truncate(sizeBytes: number): void {
@@ -285,6 +344,10 @@ class FaultyFile implements LogFile {
     if (this.life !== this.disk.life) return;
     this.begin('truncate');
     this.change({ kind: 'truncate', sizeBytes });
+  }
+
+  size(): number {
+    return this.file.live.length;
   }
 
   async read(positionBytes: number, bytes: number): Promise<Buffer> {
@@ -314,14 +377,40 @@ class FaultyFile implements LogFile {
   }
 }
 
+/** Takes the changes up to `last` away; none when another sync has dealt with it already. */
+function takeUpTo(changes: Change[], last: Change | undefined): Change[] {
+  return last === undefined ? [] : changes.splice(0, changes.indexOf(last) + 1);
+}
+
 function withoutZeros(bytes: Buffer): Buffer {
   let length = bytes.length;
   while (length > 0 && bytes[length - 1] === 0) length--;
   return bytes.subarray(0, length);
 }
 
-function head(bytes: Buffer, length: number): Buffer {
-  return bytes.subarray(0, length);
+/** The first changes, the last of them torn. */
+function tornAfter(changes: readonly Change[], choose: (most: number) => number): Change[] {
+  const survivors = changes.slice(0, choose(changes.length));
+  const last = survivors.at(-1);
+  if (last?.kind === 'write') {
+    survivors[survivors.length - 1] = { ...last, bytes: last.bytes.subarray(0, choose(last.bytes.length)) };
+  }
+  return survivors;
+}
+
+const PAGE_BYTES = 4096;
+
+/** A write as the page cache keeps it: each page reaches the disk by itself, or not. */
+function pagesOf(change: Change): Change[] {
+  if (change.kind !== 'write') return [change];
+  const pages: Change[] = [];
+  for (let from = 0; from < change.bytes.length; ) {
+    const positionBytes = change.positionBytes + from;
+    const to = Math.min(change.bytes.length, from + PAGE_BYTES - (positionBytes % PAGE_BYTES));
+    pages.push({ kind: 'write', positionBytes, bytes: change.bytes.subarray(from, to) });
+    from = to;
+  }
+  return pages;
 }
 
 /** The content after a change; gaps are zeros, as in a sparse file. */

@@ -71,6 +71,7 @@ export class TestServer {
   readonly handedOut = new Set<string>();
   private readonly stderrLines: string[] = [];
   private child: ChildProcess | null = null;
+  private lastExitCode: number | string | null = null;
 
   private constructor(
     readonly directory: string,
@@ -109,7 +110,8 @@ export class TestServer {
     const child = spawnServer(args, this.options.env);
     this.child = child;
     this.banner = [];
-    child.once('exit', () => {
+    child.once('exit', (code, signal) => {
+      this.lastExitCode = code ?? signal;
       if (this.child === child) this.child = null;
     });
     const { stdout, stderr } = child;
@@ -144,6 +146,17 @@ export class TestServer {
   /** SIGKILL: no line of the server's code runs any more. */
   async kill9(): Promise<void> {
     await this.signal('SIGKILL');
+  }
+
+  /** Waits until the process ends by itself; its exit code, or the signal that ended it. */
+  async exitCode(): Promise<number | string | null> {
+    const { child } = this;
+    if (child === null) return this.lastExitCode;
+    const [code, signal] = (await once(child, 'exit', { signal: AbortSignal.timeout(READY_WITHIN_MS) })) as [
+      number | null,
+      string | null,
+    ];
+    return code ?? signal;
   }
 
   /** Sends a signal and waits for the end, by force once the contract's time is over twice. */

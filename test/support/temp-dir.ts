@@ -1,4 +1,5 @@
 /** Fresh directories for tests, gone when the test is over, however it ended. */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,3 +25,10 @@ export async function tempDir(t: Cleanup): Promise<string> {
   t.after(() => removeTempDir(path));
   return path;
 }
+
+/** As `makeTempDir`, in memory where there is such a file system: for files whose durability is not the question. */
+export function fastDir(): Promise<string> {
+  return mkdtemp(join(existsSync(MEMORY_DIR) ? MEMORY_DIR : tmpdir(), 'tabulum-test-'));
+}
+
+const MEMORY_DIR = '/dev/shm';
