@@ -15,12 +15,20 @@ import { loadWithWrk } from './load/wrk.js';
 import { describeConditions, describeResult, describeTable, type NamedResult, writeReport } from './report.js';
 import type { BenchSettings, Scenario } from './scenario.js';
 import { coldSessionStorm } from './scenarios/cold-session-storm.js';
+import { deliveryWays, fanIn } from './scenarios/delivery-ways.js';
 import { getMessages } from './scenarios/get-messages.js';
 import { getState } from './scenarios/get-state.js';
+import { observeIndex } from './scenarios/observe-index.js';
+import { observePage } from './scenarios/observe-page.js';
+import { observers } from './scenarios/observers.js';
 import { postMessage } from './scenarios/post-message.js';
+import { pushLatency } from './scenarios/push-latency.js';
 import { putState } from './scenarios/put-state.js';
+import { queuedMemory } from './scenarios/queued-memory.js';
 import { registryPage } from './scenarios/registry-page.js';
 import { singleConnectionPut } from './scenarios/single-connection-put.js';
+import { startAfterKill } from './scenarios/start-after-kill.js';
+import { webhookThroughput } from './scenarios/webhook-throughput.js';
 
 const SCENARIOS: readonly Scenario[] = [
   getState,
@@ -30,6 +38,15 @@ const SCENARIOS: readonly Scenario[] = [
   coldSessionStorm,
   registryPage,
   getMessages,
+  startAfterKill,
+  webhookThroughput,
+  pushLatency,
+  deliveryWays,
+  fanIn,
+  queuedMemory,
+  observers,
+  observeIndex,
+  observePage,
 ];
 const LOAD_GENERATORS: Readonly<Record<LoadGeneratorName, LoadGenerator>> = {
   wrk: loadWithWrk,
@@ -44,8 +61,10 @@ const USAGE = `npm run bench -- [options]
   --rounds N           rounds of reference and ours in turn; medians are shown (3)
   --connections N      in the loaded scenarios (256)
   --agents N           in the large registry (100000)
+  --messages N         of 10 KB, queued (1000000: needs 11 GB of disk)
   --load wrk|autocannon  (wrk where it is installed)
   --dir DIR            where data goes: put it on the file system in question (the system's temporary directory)
+  --events N           of history, in start-after-kill (1000000)
   --smoke              quick: results are checked, times mean nothing`;
 
 interface Options extends BenchSettings {
@@ -57,10 +76,10 @@ interface Options extends BenchSettings {
 async function main(): Promise<void> {
   const options = readOptions();
   const workDir = mkdtempSync(join(options.dir, 'tabulum-bench-'));
-  const { seconds, rounds, connections, agents, smoke } = options;
+  const { seconds, rounds, connections, agents, messages, events, smoke } = options;
   const header = {
     conditions: readConditions(workDir, options.loadName),
-    settings: { seconds, rounds, connections, agents, smoke },
+    settings: { seconds, rounds, connections, agents, messages, events, smoke },
   };
   console.log(`${describeConditions(header)}\n`);
   const interrupted = new AbortController();
@@ -132,6 +151,8 @@ function readOptions(): Options {
         rounds: { type: 'string' },
         connections: { type: 'string' },
         agents: { type: 'string' },
+        messages: { type: 'string' },
+        events: { type: 'string' },
         load: { type: 'string', default: isInstalled('wrk') ? 'wrk' : 'autocannon' },
         dir: { type: 'string', default: tmpdir() },
         smoke: { type: 'boolean', default: false },
@@ -152,6 +173,8 @@ function readOptions(): Options {
       rounds: wholeNumber('--rounds', values.rounds, smoke ? 1 : 3, 1, 50),
       connections: wholeNumber('--connections', values.connections, smoke ? 32 : 256, 1, 10_000),
       agents: wholeNumber('--agents', values.agents, smoke ? 1_000 : 100_000, 100, 1_000_000),
+      events: wholeNumber('--events', values.events, smoke ? 2_000 : 1_000_000, 100, 100_000_000),
+      messages: wholeNumber('--messages', values.messages, smoke ? 2_000 : 1_000_000, 100, 10_000_000),
       redisInstalled: isInstalled('redis-server') && isInstalled('redis-benchmark'),
     };
   } catch (error) {

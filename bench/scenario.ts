@@ -8,6 +8,10 @@ export interface BenchSettings {
   readonly connections: number;
   /** Agents in the large registry. */
   readonly agents: number;
+  /** Queued in the memory scenario. */
+  readonly messages: number;
+  /** Of history, before a server is killed and started again. */
+  readonly events: number;
   /** Small and quick: results are checked, times mean nothing. */
   readonly smoke: boolean;
   readonly redisInstalled: boolean;
