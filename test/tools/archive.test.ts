@@ -180,7 +180,7 @@ test('kill -9 at any change of a file loses no line, and the next run finishes',
   const trial = await world.copyTo(await tempDir(t));
   const { changes } = await crashing(0, 'archive', '--data-dir', trial);
   assert.ok(changes > 10);
-  for (const point of [1, 2, 3, 4, 5, ...Array.from({ length: 4 }, () => 1 + random(Math.floor(changes / 3)))]) {
+  for (const point of [1, 2, 4, ...Array.from({ length: 2 }, () => 1 + random(Math.floor(changes / 3)))]) {
     const { killed, result } = await crashing(point, 'archive', '--data-dir', world.dataDir);
     assert.ok(killed || result.code === 0, `SEED=${seed} ${point} ${result.stderr}`);
     assert.deepEqual(await contents(world.dataDir), plain, `SEED=${seed} ${point}`);
