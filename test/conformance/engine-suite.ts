@@ -19,14 +19,18 @@ import { REGISTRY_CHECKS } from './registry-checks.js';
 import { STATE_CHECKS } from './state-checks.js';
 import { WAIT_CHECKS } from './wait-checks.js';
 
-export const ENGINE_CHECKS: readonly EngineCheck[] = [
-  ...IDENTITY_CHECKS,
-  ...REGISTRY_CHECKS,
-  ...MESSAGE_CHECKS,
+export const DELIVERY_CHECKS: readonly EngineCheck[] = [
   ...LEASE_CHECKS,
   ...WAIT_CHECKS,
   ...PUSH_CHECKS,
   ...IDEMPOTENCY_CHECKS,
+];
+
+export const ENGINE_CHECKS: readonly EngineCheck[] = [
+  ...IDENTITY_CHECKS,
+  ...REGISTRY_CHECKS,
+  ...MESSAGE_CHECKS,
+  ...DELIVERY_CHECKS,
   ...STATE_CHECKS,
   ...LISTING_CHECKS,
   ...CAPACITY_CHECKS,
@@ -55,17 +59,18 @@ export async function runCheck(check: EngineCheck, factory: EngineFactory, seed:
 
 /**
  * Registers the whole suite with node:test, for one engine; but for the ways to stop that it passes in another test
- * file (`describeReopening`), named in `elsewhere`.
+ * file (`describeReopening`), named in `elsewhere`, and for checks left out of `checks`.
  */
 export function describeEngine(
   name: string,
   factory: EngineFactory,
   counts: HistoryCounts = DEFAULT_HISTORIES,
   elsewhere: readonly Reopening[] = [],
+  checks: readonly EngineCheck[] = ENGINE_CHECKS,
 ): void {
   const isElsewhere = ({ needs }: EngineCheck): boolean => elsewhere.some((how) => how === needs);
   describe(`engine conformance: ${name}`, () => {
-    for (const check of ENGINE_CHECKS) if (!isElsewhere(check)) registerCheck(check, factory);
+    for (const check of checks) if (!isElsewhere(check)) registerCheck(check, factory);
     const histories = (t: TestContext): HistoryOptions => ({ ...counts, seed: seedFor(t) });
     test('random histories, operation by operation, are answered as the model answers them', (t) =>
       checkSequentialHistories(factory, histories(t)));

@@ -4,5 +4,5 @@ import { killableShardedRig } from './sharded-rig.js';
 
 for (const shards of [1, 3]) {
   const factory = (limits: Parameters<typeof killableShardedRig>[1]) => killableShardedRig(shards, limits);
-  describeReopening(`sharded, ${shards} shard(s)`, factory, 'crash', { histories: 3, operations: 60 });
+  describeReopening(`sharded, ${shards} shard(s)`, factory, 'crash', { histories: 2, operations: 60 });
 }
