@@ -63,7 +63,8 @@ export interface StateEntry {
   readonly last_modified_by?: string;
   readonly last_modified_at?: string;
   readonly redacted?: boolean;
-  readonly reason?: string;
+  /** null for a moment: the value is gone already, its entry in the transparency log is being written. */
+  readonly reason?: string | null;
 }
 
 export interface NetworkNode {

@@ -72,7 +72,7 @@ function Value({ entry }: { readonly entry: StateEntry }): JSX.Element {
     return (
       <p class="removed">
         The value was removed.{' '}
-        {entry.reason !== undefined && (
+        {typeof entry.reason === 'string' && (
           <>
             Reason: <SafeText text={entry.reason} />.{' '}
           </>
