@@ -4,7 +4,7 @@
  *   node test/run.mjs                      all
  *   node test/run.mjs conformance seed     only files with "conformance" or "seed" in their path
  *
- * SEED=<n> replays randomised tests; TEST_CONCURRENCY=<n> sets how many files run at once (one for each core).
+ * SEED=<n> replays randomised tests; TEST_CONCURRENCY=<n> sets how many files run at once (one more than cores: many wait).
  * The files are named one by one, since Node 20, 22 and 24 each search directories and globs in their own way.
  */
 import { spawn } from 'node:child_process';
@@ -24,7 +24,7 @@ function refuse(message) {
 
 if (!existsSync(testDir)) refuse('there is no build/test: run "npm run build:all" first');
 
-const concurrency = process.env.TEST_CONCURRENCY ?? String(availableParallelism());
+const concurrency = process.env.TEST_CONCURRENCY ?? String(availableParallelism() + 1);
 if (!/^[1-9][0-9]*$/.test(concurrency)) {
   refuse(`TEST_CONCURRENCY is "${concurrency}"; expected a whole number from 1`);
 }

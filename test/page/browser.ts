@@ -38,7 +38,7 @@ export const NARROW = { width: 390, height: 844 };
 export const NARROWEST = { width: 360, height: 640 };
 
 /** Long enough for a busy machine; nothing waits for it but what is wrong. */
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 
 /** In text, for these files are compiled without the types of a browser. */
 const TELL_VIOLATIONS = `document.addEventListener('securitypolicyviolation', (event) => {

@@ -6,7 +6,7 @@ import { waitUntil } from '../support/wait.js';
 import { launchChromium, NARROWEST, screenshot, visit, withoutChromium } from './browser.js';
 import { World } from './world.js';
 
-const WITHIN = { timeoutMs: 15_000 };
+const WITHIN = { timeoutMs: 30_000 };
 const LONG = `begin ${'x'.repeat(65_520)} end`;
 const HOSTILE = [
   '<script>globalThis.harmed = 1; alert(1)</script>',

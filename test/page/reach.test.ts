@@ -18,7 +18,7 @@ import {
 import { freePort } from './free-port.js';
 import { OPEN_CONFIG, World } from './world.js';
 
-const WITHIN = { timeoutMs: 15_000 };
+const WITHIN = { timeoutMs: 30_000 };
 const run = promisify(execFile);
 
 let world: World;
@@ -190,7 +190,7 @@ test('an empty server says how the first agent gets in, the commands work, and t
   await page.goto(empty.url);
   await page.getByLabel('Address of the kernel API').fill(`http://127.0.0.1:${empty.server.kernelPort}`);
   const commands = (await page.locator('.commands').textContent()) ?? '';
-  const { stdout } = await run('bash', ['-euc', commands], { timeout: 15_000 });
+  const { stdout } = await run('bash', ['-euc', commands], { timeout: 30_000 });
   const address = /tab_[a-z0-9]{20}/.exec(stdout)?.[0] ?? '';
   assert.notEqual(address, '', stdout);
   for (const [, token] of stdout.matchAll(/((?:at|sk)_live_[0-9a-f]{64})/g)) empty.server.handedOut.add(token ?? '');

@@ -6,7 +6,7 @@ import { waitUntil } from '../support/wait.js';
 import { launchChromium, screenshot, type Visit, visit, withoutChromium } from './browser.js';
 import { ADMIN_KEY, World } from './world.js';
 
-const WITHIN = { timeoutMs: 15_000 };
+const WITHIN = { timeoutMs: 30_000 };
 const AGENTS = 12;
 const HISTORY_KEY = 'plans/survey/west';
 
