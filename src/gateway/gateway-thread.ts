@@ -4,6 +4,7 @@
  * Never:     terminates it: a thread with a live native app must close that first, so it is asked to.
  */
 import { type Transferable, Worker } from 'node:worker_threads';
+import { PendingAnswers } from '../pending-answers.js';
 import { workerEntry } from '../worker-entry.js';
 import type { GatewayStats } from './gateway.js';
 import type { GatewayCommand, GatewayNotice, GatewayWorkerData } from './gateway-worker.js';
@@ -44,9 +45,8 @@ class RunningThread implements GatewayThread {
   private state: 'starting' | 'listening' | 'closing' | 'ended' = 'starting';
   private readonly ended: Promise<void>;
   private readonly waitingForDrain: (() => void)[] = [];
-  private readonly waitingForStats = new Map<number, (stats: GatewayStats) => void>();
-  private readonly waitingForRevocation = new Map<number, () => void>();
-  private nextId = 0;
+  private readonly pendingStats = new PendingAnswers<GatewayStats>();
+  private readonly pendingRevocations = new PendingAnswers<true>();
 
   constructor(
     private readonly worker: Worker,
@@ -74,7 +74,7 @@ class RunningThread implements GatewayThread {
         const wasListening = this.state === 'listening';
         this.state = 'ended';
         for (const drained of this.waitingForDrain.splice(0)) drained();
-        for (const done of [...this.waitingForRevocation.values()]) done();
+        this.pendingRevocations.settleAll(true);
         resolve();
         if (wasListening) onDeath(new Error(`a gateway thread ended with code ${code}`, { cause }));
       });
@@ -97,43 +97,20 @@ class RunningThread implements GatewayThread {
     return this.ended;
   }
 
-  revoke(subject: string, timeoutMs: number): Promise<boolean> {
-    if (this.state === 'ended') return Promise.resolve(true);
-    return new Promise((resolve) => {
-      const id = this.nextId++;
-      const settle = (isDone: boolean): void => {
-        clearTimeout(timer);
-        this.waitingForRevocation.delete(id);
-        resolve(isDone);
-      };
-      const timer = setTimeout(() => settle(false), timeoutMs);
-      this.waitingForRevocation.set(id, () => settle(true));
-      this.post({ kind: 'revoke', subject, id });
-    });
+  async revoke(subject: string, timeoutMs: number): Promise<boolean> {
+    if (this.state === 'ended') return true;
+    const isDone = await this.pendingRevocations.ask(timeoutMs, (id) => this.post({ kind: 'revoke', subject, id }));
+    return isDone ?? false;
   }
 
   stats(timeoutMs: number): Promise<GatewayStats | undefined> {
-    return new Promise((resolve) => {
-      const id = this.nextId++;
-      const timer = setTimeout(() => {
-        this.waitingForStats.delete(id);
-        resolve(undefined);
-      }, timeoutMs);
-      this.waitingForStats.set(id, (stats) => {
-        clearTimeout(timer);
-        resolve(stats);
-      });
-      this.post({ kind: 'stats', id });
-    });
+    return this.pendingStats.ask(timeoutMs, (id) => this.post({ kind: 'stats', id }));
   }
 
   private onNotice(notice: GatewayNotice): void {
     if (notice.kind === 'drained') for (const drained of this.waitingForDrain.splice(0)) drained();
-    else if (notice.kind === 'revoked') this.waitingForRevocation.get(notice.id)?.();
-    else if (notice.kind === 'stats') {
-      this.waitingForStats.get(notice.id)?.(notice.stats);
-      this.waitingForStats.delete(notice.id);
-    }
+    else if (notice.kind === 'revoked') this.pendingRevocations.settle(notice.id, true);
+    else if (notice.kind === 'stats') this.pendingStats.settle(notice.id, notice.stats);
   }
 
   private post(command: GatewayCommand): void {

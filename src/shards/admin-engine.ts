@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { EngineReply } from '../contract/engine.js';
+import { askEveryShard } from './ask-every-shard.js';
 import type { EngineConnection, ShardPort } from './connect-engine.js';
 import type { RemovalTarget } from './removal-scan.js';
 import { shardOf } from './routing.js';
@@ -41,7 +42,9 @@ export class AdminEngine {
 
   /** Looks for the content everywhere, and changes nothing. Cost: reading the whole event log. */
   async findContent(id: string, target: RemovalTarget): Promise<EngineReply<FoundPart>> {
-    const parts = await this.everyShard((client) => client.call(OPS.findContent, id, target, null, toPart<FoundPart>));
+    const parts = await askEveryShard(this.clients, (client) =>
+      client.call(OPS.findContent, id, target, null, toPart<FoundPart>),
+    );
     return parts.ok ? { ok: true, value: together(parts.value) } : parts;
   }
 
@@ -51,7 +54,7 @@ export class AdminEngine {
    */
   async removeContent(id: string, target: RemovalTarget): Promise<EngineReply<RemovedPart>> {
     const owner = target.kind === 'state' ? this.clients[shardOf(target.key, this.clients.length)] : undefined;
-    const parts = await this.everyShard((client) =>
+    const parts = await askEveryShard(this.clients, (client) =>
       client.call(OPS.removeContent, id, target, client === owner, toPart<RemovedPart>),
     );
     if (!parts.ok) return parts;
@@ -63,24 +66,18 @@ export class AdminEngine {
 
   /** The removal is in the transparency log: the shards may forget it. */
   async settleRemoval(id: string): Promise<EngineReply<null>> {
-    const parts = await this.everyShard((client) => client.call(OPS.settleRemoval, id, null, null, toPart<null>));
+    const parts = await askEveryShard(this.clients, (client) =>
+      client.call(OPS.settleRemoval, id, null, null, toPart<null>),
+    );
     return parts.ok ? { ok: true, value: null } : parts;
   }
 
   /** Durable on resolution. True when there is, or was, such an agent or operator. */
   async revoke(subject: string): Promise<EngineReply<boolean>> {
-    const parts = await this.everyShard((client) => client.call(OPS.revoke, subject, null, null, toPart<boolean>));
+    const parts = await askEveryShard(this.clients, (client) =>
+      client.call(OPS.revoke, subject, null, null, toPart<boolean>),
+    );
     return parts.ok ? { ok: true, value: parts.value.includes(true) } : parts;
-  }
-
-  private async everyShard<T>(ask: (client: ShardClient) => Promise<EngineReply<T>>): Promise<EngineReply<T[]>> {
-    const replies = await Promise.all(this.clients.map(ask));
-    const parts: T[] = [];
-    for (const reply of replies) {
-      if (!reply.ok) return reply;
-      parts.push(reply.value);
-    }
-    return { ok: true, value: parts };
   }
 }
 

@@ -42,6 +42,7 @@ import {
   toReceived,
   toWritten,
 } from './answers.js';
+import { askEveryShard } from './ask-every-shard.js';
 import { decodeCursor, encodeCursor } from './cursors.js';
 import { KeyVersions } from './key-versions.js';
 import { mergePages } from './merge-pages.js';
@@ -156,7 +157,7 @@ export class ConnectedEngine implements Engine {
     if (cursor === undefined) return { ok: false, code: 'bad_request' };
     const owner = this.owner(reader);
     // One more than asked for tells whether there is a next page.
-    const parts = await this.ofEveryShard((client) =>
+    const parts = await askEveryShard(this.clients, (client) =>
       client.call(OPS.listAgents, client === owner ? reader : null, cursor, page.limit + 1, toOrderedAgents),
     );
     if (!parts.ok) return parts;
@@ -240,7 +241,9 @@ export class ConnectedEngine implements Engine {
     const rest = page.cursor === null ? null : decodeCursor('keys', page.cursor);
     if (rest === undefined) return { ok: false, code: 'bad_request' };
     const after = rest === null ? null : prefix + rest;
-    const parts = await this.ofEveryShard((client) => client.call(OPS.listKeys, prefix, after, page.limit + 1, toKeys));
+    const parts = await askEveryShard(this.clients, (client) =>
+      client.call(OPS.listKeys, prefix, after, page.limit + 1, toKeys),
+    );
     if (!parts.ok) return parts;
     const { items, isLast } = mergePages(
       parts.value.map((part) => part.keys),
@@ -256,17 +259,6 @@ export class ConnectedEngine implements Engine {
   async capacity(): Promise<EngineReply<Capacity>> {
     const { stateBytes, keys } = this.counters.snapshot();
     return { ok: true, value: { usedBytes: stateBytes, totalBytes: this.totalStateBytes, keyCount: keys } };
-  }
-
-  /** Every shard's part, in shard order; the first refusal if any shard refuses. */
-  private async ofEveryShard<T>(ask: (client: ShardClient) => Promise<EngineReply<T>>): Promise<EngineReply<T[]>> {
-    const replies = await Promise.all(this.clients.map(ask));
-    const parts: T[] = [];
-    for (const reply of replies) {
-      if (!reply.ok) return reply;
-      parts.push(reply.value);
-    }
-    return { ok: true, value: parts };
   }
 
   private readonly toEntry = (x: unknown, y: unknown, z: unknown, key: unknown): StateEntry => {

@@ -3,6 +3,7 @@
  * Owns:      the worker.
  */
 import { Worker } from 'node:worker_threads';
+import { PendingAnswers } from '../pending-answers.js';
 import { workerEntry } from '../worker-entry.js';
 import type { MetricsJson } from './webhook-metrics.js';
 import type { WebhookCommand, WebhookNotice, WebhookWorkerData } from './webhook-worker.js';
@@ -40,8 +41,7 @@ class RunningThread implements WebhookThread {
   readonly started: Promise<void>;
   private state: 'starting' | 'running' | 'stopping' | 'ended' = 'starting';
   private readonly ended: Promise<void>;
-  private readonly waitingForStats = new Map<number, (metrics: MetricsJson) => void>();
-  private nextId = 0;
+  private readonly pendingMetrics = new PendingAnswers<MetricsJson>();
 
   constructor(
     private readonly worker: Worker,
@@ -57,8 +57,7 @@ class RunningThread implements WebhookThread {
           this.state = 'running';
           resolve();
         } else {
-          this.waitingForStats.get(notice.id)?.(notice.metrics);
-          this.waitingForStats.delete(notice.id);
+          this.pendingMetrics.settle(notice.id, notice.metrics);
         }
       });
       worker.once('exit', () => reject(new Error('the webhook thread ended while it started', { cause })));
@@ -85,18 +84,7 @@ class RunningThread implements WebhookThread {
 
   metrics(timeoutMs: number): Promise<MetricsJson | undefined> {
     if (this.state !== 'running') return Promise.resolve(undefined);
-    return new Promise((resolve) => {
-      const id = this.nextId++;
-      const timer = setTimeout(() => {
-        this.waitingForStats.delete(id);
-        resolve(undefined);
-      }, timeoutMs);
-      this.waitingForStats.set(id, (metrics) => {
-        clearTimeout(timer);
-        resolve(metrics);
-      });
-      this.post({ kind: 'stats', id });
-    });
+    return this.pendingMetrics.ask(timeoutMs, (id) => this.post({ kind: 'stats', id }));
   }
 
   private post(command: WebhookCommand): void {

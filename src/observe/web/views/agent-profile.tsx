@@ -2,14 +2,15 @@
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { type AgentActivity, api, type ObservedEvent } from '../api.js';
-import { Kind, Summary } from '../event-kinds.js';
+import { Summary } from '../event-kinds.js';
 import { BackwardPager } from '../event-pages.js';
 import { ago, compact, dateTime, duration, plural, whole } from '../format.js';
 import { useLoaded, useNow } from '../hooks.js';
+import { LatestLine } from '../latest-line.js';
 import { LiveStream } from '../live-stream.js';
 import { Bars, Empty, Loading, PageHead, Trouble } from '../parts.js';
 import { href } from '../router.js';
-import { Agent, SafeText, Time } from '../text.js';
+import { Agent, SafeText } from '../text.js';
 
 const RECENT = 60;
 const PEERS = 8;
@@ -154,16 +155,11 @@ function Recent({ address, onActivity }: { readonly address: string; readonly on
       {first.failure !== null && <Trouble text={first.failure.message} onRetry={first.reload} />}
       <ol class="latest-list latest-own">
         {events.toReversed().map((event) => (
-          <li key={event.seq}>
-            <a class="seq mono" href={href('events', '', { seq: String(event.seq) })}>
-              {whole(event.seq)}
-            </a>
-            <Time ts={event.ts} />
-            <Kind type={event.type} />
+          <LatestLine key={event.seq} event={event}>
             <span class="summary">
               <Summary event={event} />
             </span>
-          </li>
+          </LatestLine>
         ))}
       </ol>
     </section>

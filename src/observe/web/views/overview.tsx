@@ -2,15 +2,16 @@
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { api, type ObservedEvent, type Overview } from '../api.js';
-import { actor, Kind, Summary } from '../event-kinds.js';
+import { actor, Summary } from '../event-kinds.js';
 import { BackwardPager } from '../event-pages.js';
 import { FirstAgent } from '../first-agent.js';
 import { bytes, compact, dateTime, rate, whole } from '../format.js';
 import { useLoaded } from '../hooks.js';
+import { LatestLine } from '../latest-line.js';
 import { LiveStream } from '../live-stream.js';
 import { Bars, Loading, Meter, PageHead, Trouble } from '../parts.js';
 import { href } from '../router.js';
-import { Agent, Time } from '../text.js';
+import { Agent } from '../text.js';
 
 const REFRESH_MS = 2_000;
 const LATEST = 14;
@@ -155,17 +156,12 @@ function Latest(): JSX.Element | null {
       </div>
       <ol class="latest-list">
         {events.toReversed().map((event) => (
-          <li key={event.seq}>
-            <a class="seq mono" href={href('events', '', { seq: String(event.seq) })}>
-              {whole(event.seq)}
-            </a>
-            <Time ts={event.ts} />
-            <Kind type={event.type} />
+          <LatestLine key={event.seq} event={event}>
             <Agent address={actor(event)} />
             <span class="summary">
               <Summary event={event} />
             </span>
-          </li>
+          </LatestLine>
         ))}
       </ol>
     </section>

@@ -2,16 +2,17 @@
 import type { JSX } from 'preact';
 import { useEffect, useMemo, useReducer, useRef, useState } from 'preact/hooks';
 import { api, type ObservedEvent } from '../api.js';
-import { actor, Kind, kindOf, Summary } from '../event-kinds.js';
+import { actor, kindOf, Summary } from '../event-kinds.js';
 import { FirstAgent } from '../first-agent.js';
 import { dateTime, duration, whole } from '../format.js';
 import { useLoaded } from '../hooks.js';
 import { Icon } from '../icons.js';
+import { LatestLine } from '../latest-line.js';
 import { Bars, Loading, PageHead, Trouble } from '../parts.js';
 import { Replay } from '../replay.js';
 import { href, replaceRoute, route } from '../router.js';
 import { useViewShortcuts } from '../shortcuts.js';
-import { Agent, Time } from '../text.js';
+import { Agent } from '../text.js';
 import { useStream } from '../use-stream.js';
 import { Cast, ReplayStage } from './replay-stage.js';
 
@@ -213,16 +214,11 @@ function Player({ span }: { readonly span: Span }): JSX.Element {
           ) : (
             <ol class="latest-list latest-own ticker">
               {ticker.current.toReversed().map((event) => (
-                <li key={event.seq}>
-                  <a class="seq mono" href={href('events', '', { seq: String(event.seq) })}>
-                    {whole(event.seq)}
-                  </a>
-                  <Time ts={event.ts} />
-                  <Kind type={event.type} />
+                <LatestLine key={event.seq} event={event}>
                   <span class="summary">
                     <Agent address={actor(event)} /> <Summary event={event} />
                   </span>
-                </li>
+                </LatestLine>
               ))}
             </ol>
           )}
