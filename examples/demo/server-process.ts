@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 /** The compiled server that was built together with this file. */
-export const SERVER_MAIN = fileURLToPath(new URL('../../src/main.js', import.meta.url));
+export const SERVER_MAIN = fileURLToPath(new URL('../../../dist/main.js', import.meta.url));
 
 const READY_WITHIN_MS = 60_000;
 /** A server must be gone 10 s after SIGTERM; a busy machine gets a little more. */

@@ -6,7 +6,7 @@
  */
 import type { Worker } from 'node:worker_threads';
 import { FixedQueue, Piscina } from 'piscina';
-import { workerEntry } from '../worker-entry.js';
+import { workerEntry } from '../installed-files.js';
 import type { BcryptAnswer, BcryptTask } from './bcrypt-worker.js';
 import { HASHER_UNAVAILABLE, type HasherStats, type HashReply, type PasswordHasher } from './password-hasher.js';
 

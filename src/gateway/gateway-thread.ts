@@ -4,8 +4,8 @@
  * Never:     terminates it: a thread with a live native app must close that first, so it is asked to.
  */
 import { type Transferable, Worker } from 'node:worker_threads';
+import { workerEntry } from '../installed-files.js';
 import { PendingAnswers } from '../pending-answers.js';
-import { workerEntry } from '../worker-entry.js';
 import type { GatewayStats } from './gateway.js';
 import type { GatewayCommand, GatewayNotice, GatewayWorkerData } from './gateway-worker.js';
 import './uws-header-limit.js'; // in the main thread, before the first native app

@@ -9,6 +9,7 @@ import { constants, setPriority } from 'node:os';
 import { join } from 'node:path';
 import type { Config } from '../config/config.js';
 import { type HttpListener, startListener } from '../gateway/listener.js';
+import { PAGE_DIRECTORY } from '../installed-files.js';
 import { createLogger, type Logger } from '../log.js';
 import { type Manifest, shardDirectory } from '../shards/data-directory.js';
 import { EventIndex } from './event-index.js';
@@ -22,7 +23,7 @@ import { ObserveApi, STREAM_PATH } from './observe-api.js';
 import { observeRoutes } from './observe-routes.js';
 import { SegmentFiles } from './segment-files.js';
 import { ShardTail } from './shard-tail.js';
-import { PAGE_DIRECTORY, StaticPage } from './static-page.js';
+import { StaticPage } from './static-page.js';
 import { TransparencyLog } from './transparency.js';
 import type { WatermarkSource } from './watermark-source.js';
 

@@ -9,9 +9,9 @@ import { Worker } from 'node:worker_threads';
 import '../gateway/uws-header-limit.js'; // in the main thread, before the first native app
 import type { Config } from '../config/config.js';
 import { DeathWatch } from '../death-watch.js';
+import { workerEntry } from '../installed-files.js';
 import type { Logger } from '../log.js';
 import { readManifest } from '../shards/data-directory.js';
-import { workerEntry } from '../worker-entry.js';
 import { observationSettings } from './observation-service.js';
 import type { ObserverCommand, ObserverNotice, ObserverWorkerData } from './observer-worker.js';
 

@@ -4,12 +4,8 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { extname, join, sep } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { RequestHead } from '../gateway/head.js';
 import type { Reply } from '../gateway/reply.js';
-
-/** Beside the compiled observer, where the build puts it. */
-export const PAGE_DIRECTORY = fileURLToPath(new URL('./web/', import.meta.url));
 
 const CONTENT_TYPES: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',

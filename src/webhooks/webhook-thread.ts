@@ -3,8 +3,8 @@
  * Owns:      the worker.
  */
 import { Worker } from 'node:worker_threads';
+import { workerEntry } from '../installed-files.js';
 import { PendingAnswers } from '../pending-answers.js';
-import { workerEntry } from '../worker-entry.js';
 import type { MetricsJson } from './webhook-metrics.js';
 import type { WebhookCommand, WebhookNotice, WebhookWorkerData } from './webhook-worker.js';
 

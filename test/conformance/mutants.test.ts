@@ -9,9 +9,13 @@ import { checkConcurrentHistories, checkSequentialHistories } from './random-his
 
 async function runAgainst({ make, caughtBy }: Mutant, seed: number): Promise<void> {
   const factory = (limits: Parameters<typeof memoryRig>[0]) => memoryRig(limits, make);
-  const histories = { seed, histories: 200, operations: 60 };
-  if (caughtBy === 'sequential histories') return checkSequentialHistories(factory, histories);
-  if (caughtBy === 'concurrent histories') return checkConcurrentHistories(factory, histories);
+  if (caughtBy === 'sequential histories') {
+    // Ends at the first that shows the mistake: the rarest takes some hundred.
+    return checkSequentialHistories(factory, { seed, histories: 5000, operations: 60 });
+  }
+  if (caughtBy === 'concurrent histories') {
+    return checkConcurrentHistories(factory, { seed, histories: 400, operations: 60 });
+  }
   const checks = ENGINE_CHECKS.filter(({ name }) => name.startsWith(caughtBy));
   const [check] = checks;
   if (check === undefined || checks.length > 1) {

@@ -1,6 +1,10 @@
+/**
+ * Where the files that the running server opens by name lie, seen from this one. The build bundles the sources into one
+ * file per entry, beside shared chunks; it puts each chunk where this file's `./` holds: at the top of dist.
+ */
 import { fileURLToPath } from 'node:url';
 
-/** The threads of the server, by the file each starts from. */
+/** The threads of the server, by the file each starts from: entries of bundle.mjs too. */
 const WORKER_ENTRIES = {
   shard: './shards/shard-worker.js',
   gateway: './gateway/gateway-worker.js',
@@ -11,7 +15,9 @@ const WORKER_ENTRIES = {
 
 export type WorkerKind = keyof typeof WORKER_ENTRIES;
 
-/** The one place that knows where a worker's compiled entry file lies; a bundled build changes only this. */
 export function workerEntry(kind: WorkerKind): string {
   return fileURLToPath(new URL(WORKER_ENTRIES[kind], import.meta.url));
 }
+
+/** The observation page, as Vite built it. */
+export const PAGE_DIRECTORY = fileURLToPath(new URL('./observe/web/', import.meta.url));
