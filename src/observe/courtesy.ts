@@ -8,10 +8,10 @@ import { cpus } from 'node:os';
 
 /** With less than this part of the machine's processor time unused, it is busy. */
 const BUSY_BELOW_IDLE = 0.25;
-/** Then it rests this many times as long as it worked: a quarter of one core is what it takes. */
-const REST_FACTOR = 3;
+/** Then it rests this many times as long as it worked: a tenth of one core is what it takes. */
+const REST_FACTOR = 9;
 /** A batch is over sooner than this allows for; a watcher waits no longer for what comes next. */
-const MAX_REST_MS = 100;
+const MAX_REST_MS = 250;
 const LOOK_INTERVAL_MS = 250;
 
 /** Milliseconds of processor time, of all cores together, since some fixed moment. */

@@ -141,12 +141,15 @@ export class PublishedWatermark implements WatermarkSource {
 
   private async readLogs(record: Buffer): Promise<void> {
     const ends: LogPosition[] = [];
+    let watermark = 0;
     for (let shard = 0; shard < this.shards; shard++) {
-      ends.push(await intactEnd(join(shardDirectory(this.dataDir, shard), 'log')));
+      const { end, seq } = await intactEnd(join(shardDirectory(this.dataDir, shard), 'log'));
+      ends.push(end);
+      watermark = Math.max(watermark, seq);
     }
     if ((await isDataDirectoryInUse(this.dataDir)) || !this.readRecord().equals(record)) return;
     this.isAtRest = true;
-    this.state = { watermark: Number.MAX_SAFE_INTEGER, ends };
+    this.state = { watermark, ends };
   }
 
   private readRecord(): Buffer {
@@ -159,26 +162,48 @@ export class PublishedWatermark implements WatermarkSource {
   }
 }
 
+/** The last whole operation of a log: where it ends, and its number; 0 when there is none. */
+interface IntactEnd {
+  readonly end: LogPosition;
+  readonly seq: number;
+}
+
 /**
- * Where the last whole operation of a log ends; a start of the server keeps everything up to there. Only the last segment
- * is read: those before it were synced whole.
+ * A start of the server keeps everything up to there. Only the last segment is read, and one before it where the last has
+ * no event yet: those before were synced whole.
  */
-async function intactEnd(logDir: string): Promise<LogPosition> {
-  const segment = listSegments(realDisk, logDir).at(-1);
-  if (segment === undefined) return logPosition(1, 0);
+async function intactEnd(logDir: string): Promise<IntactEnd> {
+  const [last, ...earlier] = listSegments(realDisk, logDir).reverse();
+  if (last === undefined) return { end: logPosition(1, 0), seq: 0 };
+  const { end, seq } = await intactEndOf(logDir, last);
+  for (const segment of seq > 0 ? [] : earlier) {
+    const before = await intactEndOf(logDir, segment);
+    if (before.seq > 0) return { end, seq: before.seq };
+  }
+  return { end, seq };
+}
+
+async function intactEndOf(logDir: string, segment: number): Promise<IntactEnd> {
   let end = logPosition(segment, 0);
+  let seq = 0;
   const file = await openSegment(realDisk, logDir, segment);
   try {
     let isWithinGroup = false;
+    let lastSeq = 0;
     for await (const line of scanSegment(file, segment, 0)) {
       if (line.kind === 'torn') break;
-      isWithinGroup = line.kind === 'event' ? line.event.more === true : isWithinGroup;
-      if (!isWithinGroup) end = line.position + line.bytes;
+      if (line.kind === 'event') {
+        isWithinGroup = line.event.more === true;
+        lastSeq = line.event.seq;
+      }
+      if (isWithinGroup) continue;
+      end = line.position + line.bytes;
+      seq = lastSeq;
     }
   } finally {
     await file.close();
   }
-  return end;
+  return { end, seq };
 }
 
 function isSame(a: DurableState, b: DurableState): boolean {

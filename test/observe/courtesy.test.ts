@@ -29,17 +29,17 @@ test('it does not rest while the machine has time to spare', () => {
   assert.equal(courtesy.restMs(20), 0);
 });
 
-test('on a busy machine it rests three times as long as it worked, for a tenth of a second at most', () => {
+test('on a busy machine it rests nine times as long as it worked, for a quarter of a second at most', () => {
   const { courtesy, later } = machine([0.1]);
   later(300);
-  assert.equal(courtesy.restMs(20), 60);
-  assert.equal(courtesy.restMs(80), 100);
+  assert.equal(courtesy.restMs(20), 180);
+  assert.equal(courtesy.restMs(80), 250);
 });
 
 test('it goes on at full speed once the machine is quiet again', () => {
   const { courtesy, later } = machine([0.1, 0.5]);
   later(300);
-  assert.equal(courtesy.restMs(10), 30);
+  assert.equal(courtesy.restMs(10), 90);
   later(300);
   assert.equal(courtesy.restMs(10), 0);
 });
