@@ -1,12 +1,11 @@
 #!/usr/bin/env node
-import { availableParallelism } from 'node:os';
 import { resolve } from 'node:path';
 import { Command, CommanderError } from 'commander';
 import type { Config, ListenAddress } from './config/config.js';
 import { loadConfig } from './config/load.js';
 import { VERSION } from './contract/version.js';
 import { createLogger, type Logger } from './log.js';
-import { type RunningServer, startServer } from './server.js';
+import type { RunningServer } from './server.js';
 
 /**
  * Command line. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
@@ -44,19 +43,21 @@ program
   .allowExcessArguments(false)
   .action(serve);
 
-/** Not loaded to serve: their code would be a quarter of a start's work. */
-const OTHER_COMMANDS: readonly (() => Promise<Command>)[] = [
-  async () => (await import('./admin/commands/observe.js')).observeCommand(),
-  async () => (await import('./admin/commands/remove.js')).removeCommand(),
-  async () => (await import('./admin/commands/revoke.js')).revokeCommand(),
-  async () => (await import('./admin/commands/verify.js')).verifyCommand(),
-  async () => (await import('./admin/commands/backup.js')).backupCommand(),
-  async () => (await import('./admin/commands/restore.js')).restoreCommand(),
-  async () => (await import('./admin/commands/reshard.js')).reshardCommand(),
-  async () => (await import('./admin/commands/archive.js')).archiveCommand(),
-];
-if (process.argv[2] !== 'serve') {
-  for (const load of OTHER_COMMANDS) program.addCommand((await load()).copyInheritedSettings(program));
+/** Only the one that is asked for is loaded; all of them for help, or when the name is none of them. */
+const OTHER_COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  observe: async () => (await import('./admin/commands/observe.js')).observeCommand(),
+  remove: async () => (await import('./admin/commands/remove.js')).removeCommand(),
+  revoke: async () => (await import('./admin/commands/revoke.js')).revokeCommand(),
+  verify: async () => (await import('./admin/commands/verify.js')).verifyCommand(),
+  backup: async () => (await import('./admin/commands/backup.js')).backupCommand(),
+  restore: async () => (await import('./admin/commands/restore.js')).restoreCommand(),
+  reshard: async () => (await import('./admin/commands/reshard.js')).reshardCommand(),
+  archive: async () => (await import('./admin/commands/archive.js')).archiveCommand(),
+};
+const asked = process.argv[2] ?? '';
+if (asked !== 'serve') {
+  const loads = Object.hasOwn(OTHER_COMMANDS, asked) ? [OTHER_COMMANDS[asked]] : Object.values(OTHER_COMMANDS);
+  for (const load of loads) if (load !== undefined) program.addCommand((await load()).copyInheritedSettings(program));
 }
 
 try {
@@ -84,7 +85,6 @@ async function serve(flags: ServeFlags): Promise<void> {
   }
   const { config } = loaded;
   const logger = createLogger('main', config.log.level);
-  warnOfSmallThreadPool(config, logger);
   let running: RunningServer | null = null;
   const fatal = (error: Error): void => {
     logger.fatal({ err: error }, 'the server ends: it can not go on');
@@ -101,13 +101,23 @@ async function serve(flags: ServeFlags): Promise<void> {
 
   let server: RunningServer;
   try {
+    // Here, since the other commands need none of it.
+    const { startServer } = await import('./server.js');
     server = await startServer(config, logger, fatal);
     running = server;
+    warnOfSmallThreadPool(server.shards, logger);
   } catch (error) {
     process.stderr.write(`tabulum: ${error instanceof Error ? error.message : String(error)}\n`);
     process.exit(EXIT_FAILED);
   }
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => void stop(server, signal, logger));
+  let isStopping = false;
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // Ctrl-C reaches a server under npm twice: from the terminal, and from npm. The second must not cut the stop short.
+      if (!isStopping) void stop(server, signal, logger);
+      isStopping = true;
+    });
+  }
   process.stdout.write(banner(config, server));
 }
 
@@ -153,9 +163,8 @@ function count(number: number, what: string): string {
  * fdatasync runs in libuv's pool, of which a process has one; its size is read from the environment before the first
  * line of this file runs, so all that is left here is to say when it is too small.
  */
-function warnOfSmallThreadPool(config: Config, logger: Logger): void {
+function warnOfSmallThreadPool(shards: number, logger: Logger): void {
   const poolThreads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);
-  const shards = config.topology.shards ?? Math.max(1, Math.floor(availableParallelism() / 2));
   if (poolThreads >= shards) return;
   const advice = `start with UV_THREADPOOL_SIZE=${shards + 4}`;
   logger.warn({ poolThreads, shards, advice }, 'fewer I/O threads than shards: flushes wait for each other');

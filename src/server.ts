@@ -12,6 +12,7 @@ import { serveHasher } from './auth-pool/remote-hasher.js';
 import type { Config, ListenAddress } from './config/config.js';
 import { DeathWatch } from './death-watch.js';
 import { loadServerKey } from './gateway/auth/server-key.js';
+import { ConnectionCounts, createConnectionCounts } from './gateway/connect/connection-counts.js';
 import { type Gateway, type GatewayStats, startGateway } from './gateway/gateway.js';
 import { type GatewayThread, startGatewayThread } from './gateway/gateway-thread.js';
 import { createLimiterMemory, kernelRates, SharedLimiter } from './gateway/limits/shared-limiter.js';
@@ -90,6 +91,8 @@ class ServerParts {
   admin: Admin | null = null;
   private gateway: Gateway | null = null;
   private readonly threads = new Set<GatewayThread>();
+  /** Settles when those that take a dead one's place have started. */
+  private threadsRestarting: Promise<unknown> = Promise.resolve();
   private webhooks: WebhookThread | null = null;
   private webhooksStarting: Promise<void> = Promise.resolve();
   private adminEngine: AdminEngine | null = null;
@@ -98,6 +101,7 @@ class ServerParts {
   private readonly pool: BcryptPool;
   private readonly hasher: ProvenHasher;
   private readonly limiterMemory = createLimiterMemory();
+  private readonly connectionCounts: ConnectionCounts;
   private readonly hmacServerKey: Buffer;
   private stopping: Promise<void> | null = null;
 
@@ -109,6 +113,8 @@ class ServerParts {
     private readonly onFatal: (error: Error) => void,
   ) {
     this.hmacServerKey = loadServerKey(config.dataDir);
+    const connectionMemory = createConnectionCounts(config.topology.gateways, config.connect);
+    this.connectionCounts = new ConnectionCounts(connectionMemory, 0, config.connect);
     this.pool = new BcryptPool({
       threads: config.auth.poolThreads,
       maxPending: config.auth.maxPending,
@@ -164,6 +170,7 @@ class ServerParts {
       hasher: this.hasher,
       hmacServerKey: this.hmacServerKey,
       limiter: new SharedLimiter(this.limiterMemory, kernelRates(config.rateLimits)),
+      connectionCounts: this.connectionCounts,
       logger,
       listen: { ...config.server.listenAddr, shared },
     });
@@ -180,14 +187,16 @@ class ServerParts {
   }
 
   private async end(): Promise<void> {
-    const threads = [...this.threads];
     const webhooksStopped = this.stopWebhooks();
-    const drained = Promise.all([this.gateway?.drain(), ...threads.map((thread) => thread.drain())]);
+    const drainThreads = (): Promise<unknown> => Promise.all([...this.threads].map((thread) => thread.drain()));
+    // One that starts just now ends with the others: left alone it would abort the process.
+    const restarted = this.threadsRestarting.then(drainThreads);
+    const drained = Promise.all([this.gateway?.drain(), drainThreads(), restarted]);
     if (!(await withinMs(drained, DRAIN_LIMIT_MS))) {
       this.logger.warn({ limitMs: DRAIN_LIMIT_MS }, 'requests in hand were not finished in time: connections closed');
     }
     this.gateway?.close();
-    await Promise.all(threads.map((thread) => thread.close()));
+    await Promise.all([...this.threads].map((thread) => thread.close()));
     await Promise.all([this.observer?.close(), this.admin?.close(), this.pool.close(), webhooksStopped]);
     // Before the shards go: what a removal waits for then ends at once.
     this.adminEngine?.disconnect();
@@ -207,14 +216,20 @@ class ServerParts {
         engine,
         hasherPort: port2,
         limiterMemory: this.limiterMemory,
+        connectionMemory: this.connectionCounts.memory,
+        number,
         hmacServerKey: this.hmacServerKey,
         listen: { host: config.server.listenAddr.host, port: this.kernelPort, shared: true },
       },
       [engine.control, port2],
       (error) => {
         this.threads.delete(thread);
+        this.connectionCounts.forgetGateway(number); // its sockets are gone
         if (this.stopping !== null || !this.deaths.record(`gateway-${number}`, error)) return;
-        this.startGatewayThread(number).catch(this.onFatal);
+        const restarted = this.startGatewayThread(number).catch((failure: Error) => {
+          if (this.stopping === null) this.onFatal(failure);
+        });
+        this.threadsRestarting = Promise.all([this.threadsRestarting, restarted]);
       },
     );
     this.threads.add(thread);

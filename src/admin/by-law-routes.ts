@@ -52,6 +52,13 @@ export function byLawRoutes({ removals, revocations }: ByLawOptions): Route[] {
   };
 
   const removalOf = (body: unknown): { target: RemovalTarget; reason: string } => {
+    const named = namedInBody(body);
+    if (named.reason.trim() === '')
+      throw new ApiError('bad_request', 'reason: must say something; it is shown to everybody');
+    return named;
+  };
+
+  const namedInBody = (body: unknown): { target: RemovalTarget; reason: string } => {
     if (typeOf(body, ['state', 'message']) === 'state') {
       const { key, reason } = stateRemoval(body);
       return { target: { kind: 'state', key }, reason };

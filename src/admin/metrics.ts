@@ -56,7 +56,10 @@ export function createMetrics(sources: MetricSources): () => Promise<string> {
     'Shards that refuse writes because their disk is nearly full',
   );
   const reopenings = counter('tabulum_shard_reopenings_total', 'Shards opened again after their thread died or broke');
-  const damagedLines = gauge('tabulum_log_damaged_lines', 'Event log lines skipped as damaged at the last opening');
+  const damagedLines = gauge(
+    'tabulum_log_damaged_lines',
+    'Event log lines skipped as damaged at the last opening and since',
+  );
   const unloggedReads = counter('tabulum_unlogged_reads_total', 'Reads whose events had no room on the disk');
   const answers = counter('tabulum_http_answers_total', 'Answers of the kernel API by status', ['status']);
   const inHand = gauge('tabulum_http_requests_in_hand', 'Requests that are not answered yet');

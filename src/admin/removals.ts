@@ -18,7 +18,7 @@ import type { AdminEngine } from '../shards/admin-engine.js';
 import type { Disk } from '../shards/disk.js';
 import { clearIntent, loadIntent, type RemovalIntent, storeIntent } from '../shards/removal-intent.js';
 import { contentHash, type RemovalTarget } from '../shards/removal-scan.js';
-import { listBackups } from '../shards/tools/backup-records.js';
+import { backupsHolding } from '../shards/tools/backup-records.js';
 import { TransparencyLog } from '../shards/transparency-log.js';
 
 /** A shard that is away is asked again after this time. */
@@ -173,13 +173,7 @@ export class Removals {
     this.removed += 1;
     logger.info({ removal: id, action: entry.action, reason: entry.reason, unreadable }, 'content removed');
     onRemoved(entry);
-    return { entry, unreadable, backups: this.backupsFrom(firstSeq) };
-  }
-
-  /** A backup of which nobody knows where it ends may hold anything. */
-  private backupsFrom(firstSeq: number): string[] {
-    const backups = listBackups(this.options.dataDir);
-    return backups.filter(({ lastSeq }) => lastSeq === null || lastSeq >= firstSeq).map(({ path }) => path);
+    return { entry, unreadable, backups: backupsHolding(dataDir, firstSeq) };
   }
 
   /** There is no way back: a shard that refuses is asked until it does it. */

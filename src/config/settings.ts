@@ -117,12 +117,12 @@ export const SETTINGS = {
   'connect.max_connections': fixed(
     integer(1, 1_000_000),
     '10000',
-    'WebSockets of agents on one gateway thread; past it 503.',
+    'WebSockets of agents, over all gateway threads; past it 503.',
   ),
   'connect.max_connections_per_agent': fixed(
     integer(1, 10_000),
     '8',
-    'WebSockets of one agent on one gateway thread; past it 503.',
+    'WebSockets of one agent, over all gateway threads; past it 503.',
   ),
   'connect.max_in_flight': fixed(
     integer(1, 10_000),

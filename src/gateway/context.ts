@@ -2,6 +2,7 @@ import type { PasswordHasher } from '../auth-pool/password-hasher.js';
 import type { Config } from '../config/config.js';
 import type { Engine } from '../contract/engine.js';
 import type { Logger } from '../log.js';
+import type { ConnectionCounts } from './connect/connection-counts.js';
 import type { Gate } from './gates/gate.js';
 import type { SharedLimiter } from './limits/shared-limiter.js';
 import type { Waits } from './waits.js';
@@ -14,6 +15,7 @@ export interface GatewayContext {
   /** From `loadServerKey`. */
   readonly hmacServerKey: Buffer;
   readonly limiter: SharedLimiter;
+  readonly connectionCounts: ConnectionCounts;
   readonly logger: Logger;
   readonly listen: {
     readonly host: string;

@@ -9,6 +9,7 @@ import { connectHasher } from '../auth-pool/remote-hasher.js';
 import type { Config } from '../config/config.js';
 import { createLogger } from '../log.js';
 import { connectEngine, type EngineConnection } from '../shards/connect-engine.js';
+import { ConnectionCounts, type ConnectionCountsMemory } from './connect/connection-counts.js';
 import { type Gateway, type GatewayContext, type GatewayStats, startGateway } from './gateway.js';
 import { kernelRates, type LimiterMemory, SharedLimiter } from './limits/shared-limiter.js';
 
@@ -21,6 +22,9 @@ export interface GatewayWorkerData {
   /** Other end: `serveHasher`. */
   readonly hasherPort: MessagePort;
   readonly limiterMemory: LimiterMemory;
+  readonly connectionMemory: ConnectionCountsMemory;
+  /** From 1; 0 is the main thread's. The thread that takes a dead one's place has the same. */
+  readonly number: number;
   readonly hmacServerKey: Uint8Array;
   readonly listen: GatewayContext['listen'];
 }
@@ -50,6 +54,7 @@ export async function runGatewayWorker(data: GatewayWorkerData, parent: MessageP
       hasher: connectHasher(data.hasherPort),
       hmacServerKey: Buffer.from(data.hmacServerKey),
       limiter: new SharedLimiter(data.limiterMemory, kernelRates(config.rateLimits)),
+      connectionCounts: new ConnectionCounts(data.connectionMemory, data.number, config.connect),
       logger,
       listen: data.listen,
     });

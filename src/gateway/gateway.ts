@@ -105,6 +105,7 @@ function connectOptions(connect: Config['connect']): WebSocketOptions {
     stallTimeoutMs: connect.writeTimeoutMs,
     pingIntervalMs: connect.pingIntervalMs,
     maxDurationMs: connect.maxDurationMs,
+    // Over all gateway threads: AgentConnections refuses before this one does.
     maxConnections: connect.maxConnections,
   };
 }
@@ -138,7 +139,7 @@ class KernelGateway {
       gate: createGate(config.verification),
       waits: this.waits,
     };
-    this.connections = new AgentConnections(handlers, context.limiter, context.logger);
+    this.connections = new AgentConnections(handlers, context.limiter, context.connectionCounts, context.logger);
     this.routes = new RouteTable([
       ...stateRoutes(handlers),
       ...messageRoutes(handlers),

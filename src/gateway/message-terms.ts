@@ -17,7 +17,9 @@ import { isoTime } from './iso-time.js';
 const NO_RECIPIENT = 'to: no agent has this address. GET /v1/registry lists those there are.';
 export const SEND_REFUSALS: RefusalMessages = {
   not_found: NO_RECIPIENT,
-  store_full: "to: the recipient's queue is full. Try again when it has fetched some of its messages.",
+  store_full:
+    "to: there is no room for the message: the recipient's queue, all queues together, or the server's disk is full. " +
+    'Try again when messages have been fetched.',
 };
 
 export interface ReceiveTerms {

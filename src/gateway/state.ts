@@ -15,7 +15,8 @@ import { type Route, STATE_PREFIX } from './routes.js';
 
 export const NO_SUCH_KEY: RefusalMessages = { not_found: 'key: has no value. Check its spelling, or write it first.' };
 export const STORE_FULL: RefusalMessages = {
-  store_full: 'The state store is full. Delete keys, or ask the operator of the server for more room.',
+  store_full:
+    "The state store or the server's disk is full. Delete keys, or ask the operator of the server for more room.",
 };
 export const NO_KEYS = '{"keys":[],"next_cursor":null,"total":0}';
 const BAD_CURSOR: RefusalMessages = { bad_request: UNUSABLE_CURSOR };

@@ -43,6 +43,9 @@ export class Follower {
   private stopped = false;
   private lookedMs = 0;
   private readonly courtesy = new Courtesy();
+  /** Requests that wait for the index: it does not rest then. */
+  private awaited = 0;
+  private endRest: (() => void) | null = null;
   private readonly timer: NodeJS.Timeout;
   /** The watermark as of the last look. */
   watermark = 0;
@@ -56,19 +59,24 @@ export class Follower {
 
   /** Resolves when all that was durable at the call is in the index, or when it takes too long. */
   async catchUp(): Promise<void> {
-    const caughtUp = this.wake();
+    this.awaited += 1;
+    this.endRest?.();
+    const caughtUp = this.wake().then(() => true);
     let timer: NodeJS.Timeout | undefined;
-    const patience = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, PATIENCE_MS);
+    const patience = new Promise<boolean>((resolve) => {
+      timer = setTimeout(resolve, PATIENCE_MS, false);
     });
-    await Promise.race([caughtUp, patience]);
+    const isCaughtUp = await Promise.race([caughtUp, patience]);
     clearTimeout(timer);
+    this.awaited -= 1;
+    if (!isCaughtUp) this.isCurrent = false; // as far as is known
   }
 
   /** Resolves when nothing runs any more. */
   async stop(): Promise<void> {
     this.stopped = true;
     clearInterval(this.timer);
+    this.endRest?.();
     await this.running;
   }
 
@@ -116,9 +124,23 @@ export class Follower {
       if (lines.length === 0) return;
       index.apply(lines, log.positions());
       this.options.onBatch(lines);
-      const restMs = this.courtesy.restMs(performance.now() - sinceMs);
       // Requests and watchers have their turn, and agents theirs.
-      await new Promise((resolve) => (restMs > 0 ? setTimeout(resolve, restMs) : setImmediate(resolve)));
+      await this.rest(this.courtesy.restMs(performance.now() - sinceMs));
     }
+  }
+
+  /** One loop turn at least. */
+  private rest(restMs: number): Promise<void> {
+    return new Promise((resolve) => {
+      if (restMs === 0 || this.awaited > 0) {
+        setImmediate(resolve);
+        return;
+      }
+      const timer = setTimeout(resolve, restMs);
+      this.endRest = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 }

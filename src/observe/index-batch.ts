@@ -172,6 +172,7 @@ export class IndexBatch {
         }
         if (actor !== null) actor.messagesSent += 1;
         count(actor, this.everybody, 'messagesSent', atMs);
+        countOf(this.everybody, 'messagesReceived', atMs);
         if (actor === null || recipient === null) return;
         const edge = actor.agentId * TWO_32 + recipient.agentId;
         this.edges.set(edge, (this.edges.get(edge) ?? 0) + 1);

@@ -7,7 +7,7 @@ import { hash } from 'node:crypto';
 import type { LogPosition } from '../shards/segments.js';
 
 /** A change to anything here or to what is counted needs a new number: an index of another one is built anew. */
-export const INDEX_FORMAT = 1;
+export const INDEX_FORMAT = 2;
 
 const TWO_32 = 2 ** 32;
 /** In `lists` and `activity`: all agents together. */

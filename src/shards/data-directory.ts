@@ -116,7 +116,7 @@ export async function openManifest(disk: Disk, dataDir: string, shards: number |
   if (existing !== null) {
     if (shards !== null && shards !== existing.shards) {
       throw new DataDirectoryError(
-        `${dataDir} holds ${existing.shards} shards, but topology.shards is ${shards}; the count is fixed for a data ` +
+        `${dataDir} was made with topology.shards ${existing.shards}, not ${shards}; the number is fixed for a data ` +
           'directory: leave the setting out, or change the directory with the command "reshard"',
       );
     }

@@ -7,6 +7,7 @@ import type { LoggedEvent } from './log-line.js';
 import type { LineReader } from './log-reader.js';
 import { MessageQueue, type QueuedMessage, SLOT } from './message-queue.js';
 import { RetryLater } from './operations.js';
+import { offsetOf, segmentOf } from './segments.js';
 import type { EngineSettings } from './settings.js';
 import type { SharedCounters } from './shared-counters.js';
 import { seqOfQueueKey } from './store-keys.js';
@@ -111,7 +112,11 @@ export class Mailboxes {
 
   /** A message that can't be read can't be delivered, and must not block those behind it. */
   removeDamaged(queue: MessageQueue, to: string, message: QueuedMessage, wasToPush: boolean): void {
-    this.parts.logger.error({ to, ...message }, 'damaged event log line: a queued message is lost');
+    const { shard, counters, logger } = this.parts;
+    const place = { segment: segmentOf(message.position), offsetBytes: offsetOf(message.position) };
+    const { seq, bytes } = message;
+    logger.error({ ...place, bytes, seq, to }, 'event log: damaged line, a queued message is lost');
+    counters.publish(shard, { damagedLines: counters.read(shard, 'damagedLines') + 1 });
     this.removed(queue, to, message, wasToPush);
     this.wakeSeekers();
   }

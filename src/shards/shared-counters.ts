@@ -24,7 +24,7 @@ export const SHARD_CELLS = {
   reservedQueuedBytes: 7,
   /** Odd while the shard publishes. */
   version: 8,
-  /** Lines of the log that were skipped as damaged when the shard opened. */
+  /** Lines of the log that were skipped as damaged when the shard opened, or at a delivery since. */
   damagedLines: 9,
   /** 1 while an I/O error keeps the shard from writing. */
   readOnly: 10,

@@ -105,6 +105,8 @@ describe('remove and revoke', () => {
     const wrong: readonly (readonly [readonly string[], RegExp])[] = [
       [['remove', 'state', 'kept', '--yes', ...url], /--reason/],
       [['remove', 'state', 'kept', '--reason', '', '--yes', ...url], /1 to 1024 bytes/],
+      [['remove', 'state', 'kept', '--reason', '   ', '--yes', ...url], /not only spaces/],
+      [['observe', '--listen', 'nowhere'], /^--listen: /],
       [['remove', 'thing', 'kept', '--reason', 'r', '--yes', ...url], /state, message/],
       [['remove', 'state', '--reason', 'r', '--yes', ...url], /missing required argument/],
       [['remove', 'state', 'kept', '--reason', 'r', ...url], /--yes/],
@@ -117,6 +119,7 @@ describe('remove and revoke', () => {
       assert.match(result.stderr, message);
       assert.equal(result.stderr.trim().split('\n').length, 1, result.stderr);
     }
+    assertError(await admin.removeKey('kept', ' \n'), 'bad_request', 'a reason of white space');
     const withoutKey = await runCommand(['remove', 'state', 'kept', '--reason', 'r', '--yes', ...url]);
     assert.equal(withoutKey.code, 2);
     assert.match(withoutKey.stderr, /TABULUM_ADMIN_KEY/);

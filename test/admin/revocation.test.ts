@@ -11,6 +11,8 @@ import { waitUntil } from '../support/wait.js';
 const env = { TABULUM_ADMIN_KEY: ADMIN_KEY };
 /** Enough to meet every gateway thread, over the client's eight connections. */
 const ATTEMPTS = 24;
+/** Unlikely to fall all on one of two gateway threads. */
+const SOCKETS = 12;
 
 async function statuses(agent: ApiAgent): Promise<number[]> {
   const answers = await Promise.all(Array.from({ length: ATTEMPTS }, () => agent.get('/v1/agents/me')));
@@ -21,7 +23,8 @@ describe('revocation, two gateway threads', () => {
   let rig: Rig;
   let admin: AdminClient;
   before(async () => {
-    rig = await Rig.launch({ config: { ...FAST, ...topologySettings(TWO_GATEWAYS) }, env });
+    const connect = { max_connections_per_agent: SOCKETS };
+    rig = await Rig.launch({ config: { ...FAST, ...topologySettings(TWO_GATEWAYS), connect }, env });
     admin = new AdminClient(rig.server);
   });
   after(async () => {
@@ -127,7 +130,7 @@ describe('revocation, two gateway threads', () => {
   test('a request that waits for messages ends, and so do the sockets of every gateway', async () => {
     const agent = await rig.agent();
     const url = `ws://127.0.0.1:${rig.server.kernelPort}/v1/connect`;
-    const sockets = Array.from({ length: 12 }, () => {
+    const sockets = Array.from({ length: SOCKETS }, () => {
       return new WebSocket(url, { headers: { Authorization: `Bearer ${agent.token}` } });
     });
     const closed = sockets.map((socket) => new Promise<number>((resolve) => socket.once('close', resolve)));

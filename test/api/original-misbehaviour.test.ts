@@ -9,9 +9,11 @@ import type { ServerOptions, TestServer } from '../support/server.js';
 import { waitUntil } from '../support/wait.js';
 import { assertError, inParallel, limitFigures, Rig } from './rig.js';
 import { solvePipeline } from './solve-pipeline.js';
-import { FAST, PLENTIFUL_LIMITS, TWO_GATEWAYS, topologySettings } from './topologies.js';
+import { FAST, ONE_SHARD, PLENTIFUL_LIMITS, TWO_GATEWAYS, topologySettings } from './topologies.js';
 
 const SHAPE = topologySettings(TWO_GATEWAYS);
+/** Where threads do not matter. */
+const SMALL = topologySettings(ONE_SHARD);
 const FAST_SERVER = { config: { ...FAST, ...SHAPE } };
 /** Everything by default, but for limits. */
 const BCRYPT_SERVER = { config: { ...SHAPE, rate_limits: PLENTIFUL_LIMITS } };
@@ -98,8 +100,8 @@ describe('tokens', () => {
   });
 });
 
-test('20,000 queued messages of 10 KB cost less than 100 MB of memory, and a restart reads none of them', async (t) => {
-  const count = 20_000;
+test('10,000 queued messages of 10 KB cost less memory than their contents, and a restart reads none of them', async (t) => {
+  const count = 10_000;
   const messaging = { max_queue_per_agent: count };
   const rig = await Rig.start(t, { config: { ...FAST, ...SHAPE, messaging } });
   const [sender, recipient] = [await rig.agent(), await rig.agent()];
@@ -116,7 +118,8 @@ test('20,000 queued messages of 10 KB cost less than 100 MB of memory, and a res
   assert.equal(await rig.server.metric('tabulum_queued_messages'), count);
   const grownBytes = (await anonymousBytes(rig.server)) - before;
   t.diagnostic(`anonymous memory grew by ${Math.round(grownBytes / 1e6)} MB`);
-  assert.ok(grownBytes < 100e6, `anonymous memory grew by ${Math.round(grownBytes / 1e6)} MB`);
+  // What a server keeps at hand, whatever the number of messages, is half of this.
+  assert.ok(grownBytes < count * padding.length, `anonymous memory grew by ${Math.round(grownBytes / 1e6)} MB`);
 
   for (const end of ['graceful', 'kill -9'] as const) {
     if (end === 'kill -9') await rig.server.kill9();
@@ -233,7 +236,7 @@ describe('restarts and settings', { concurrency: 2 }, () => {
       ['empty', ''],
     ]);
     for (const [key, value] of values) assert.equal((await agent.write(key, value)).status, 200, key);
-    for (const end of ['graceful', 'kill -9', 'graceful'] as const) {
+    for (const end of ['graceful', 'kill -9'] as const) {
       if (end === 'kill -9') await rig.server.kill9();
       await rig.server.restart();
       for (const [key, value] of values) {
@@ -260,7 +263,7 @@ describe('restarts and settings', { concurrency: 2 }, () => {
       assert.ok(round < 20, `${sent.length - received.length} messages are lost`);
       if (round % 2) await rig.server.kill9();
       await rig.server.restart();
-      await take(17);
+      await take(24);
     }
     assert.deepEqual(received, sent);
     await rig.server.restart();
@@ -272,9 +275,11 @@ describe('restarts and settings', { concurrency: 2 }, () => {
     );
   });
 
-  test('a forged X-Forwarded-For does not escape the limit of its address', async (t) => {
-    const rate_limits = { operator_reg_per_hour_per_ip: 3 };
-    const rig = await Rig.start(t, { config: { ...FAST, ...SHAPE, rate_limits } });
+  const limits = { message_send_per_min: 2, message_read_per_min: 3, operator_reg_per_hour_per_ip: 3 };
+  const limited = sharedRig({ config: { ...FAST, ...SMALL, rate_limits: { ...PLENTIFUL_LIMITS, ...limits } } });
+
+  test('a forged X-Forwarded-For does not escape the limit of its address', async () => {
+    const rig = limited();
     const statuses: number[] = [];
     for (let time = 0; time < 5; time++) {
       const headers = { 'X-Forwarded-For': `203.0.113.${time}`, Forwarded: `for=203.0.113.${time}` };
@@ -284,10 +289,8 @@ describe('restarts and settings', { concurrency: 2 }, () => {
     assert.deepEqual(statuses, [201, 201, 429, 429, 429], "the rig's own operator was the first");
   });
 
-  test('sending and fetching messages have a limit each', async (t) => {
-    const rate_limits = { ...PLENTIFUL_LIMITS, message_send_per_min: 2, message_read_per_min: 3 };
-    const rig = await Rig.start(t, { config: { ...FAST, ...SHAPE, rate_limits } });
-    const agent = await rig.agent();
+  test('sending and fetching messages have a limit each', async () => {
+    const agent = await limited().agent();
     const sends = [await agent.message(agent.address, '1'), await agent.message(agent.address, '2')];
     assert.deepEqual(
       sends.map((answer) => limitFigures(answer)).map(({ limit, remaining }) => [limit, remaining]),
@@ -305,7 +308,7 @@ describe('restarts and settings', { concurrency: 2 }, () => {
   test('a full queue drops its oldest message not in silence but logged and counted, or refuses the sender', async (t) => {
     for (const overflow of ['drop_oldest', 'reject'] as const) {
       const messaging = { max_queue_per_agent: 2, overflow };
-      const rig = await Rig.start(t, { config: { ...FAST, ...SHAPE, messaging } });
+      const rig = await Rig.start(t, { config: { ...FAST, ...SMALL, messaging } });
       const agent = await rig.agent();
       const first = await agent.message(agent.address, '1');
       await agent.message(agent.address, '2');

@@ -80,9 +80,15 @@ export function describeEngine(
 }
 
 /** Registers only the rules of one way to stop and start, and random histories with it: for factories slow to open. */
-export function describeReopening(name: string, factory: EngineFactory, how: Reopening, counts: HistoryCounts): void {
+export function describeReopening(
+  name: string,
+  factory: EngineFactory,
+  how: Reopening,
+  counts: HistoryCounts,
+  checks: readonly EngineCheck[] = ENGINE_CHECKS,
+): void {
   describe(`engine conformance, ${how}: ${name}`, () => {
-    for (const check of ENGINE_CHECKS) if (check.needs === how) registerCheck(check, factory);
+    for (const check of checks) if (check.needs === how) registerCheck(check, factory);
     test(`random histories with a ${how} now and then are answered as the model answers them`, (t) =>
       checkSequentialHistories(factory, { ...counts, seed: seedFor(t) }));
   });

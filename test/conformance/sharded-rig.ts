@@ -6,7 +6,6 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Engine, EngineReply } from '../../src/contract/engine.js';
 import type { KernelEvent } from '../../src/contract/events.js';
 import { DeathWatch } from '../../src/death-watch.js';
@@ -163,9 +162,13 @@ export function withSignals(arg: unknown, signal: AbortSignal): unknown {
   return 'signal' in arg ? { ...arg, signal: withSignals(arg.signal, signal) } : arg;
 }
 
+let hostEntry: Promise<string> | undefined;
+
 async function startHost(place: ShardedPlace): Promise<ChildProcess> {
-  const entry = fileURLToPath(new URL('./sharded-host.js', import.meta.url));
-  const child = fork(entry, [JSON.stringify(place)], { serialization: 'advanced' });
+  // Loaded here: the host process loads this file too.
+  hostEntry ??= import('./host-bundle.js').then(({ bundleHost }) => bundleHost());
+  // Without this process's flags: the host has no source maps to read.
+  const child = fork(await hostEntry, [JSON.stringify(place)], { serialization: 'advanced', execArgv: [] });
   const [outcome] = await Promise.race([once(child, 'message'), once(child, 'exit')]);
   if (outcome !== 'ready') throw new Error(`the engine's process ended with ${String(outcome)} before it was ready`);
   return child;

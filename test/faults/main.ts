@@ -89,16 +89,18 @@ async function killCycles({ cycles, shards, seed, requests }: Options): Promise<
 }
 
 async function simulatedLives({ lives, seed }: Options): Promise<void> {
-  for (let life = seed; life < seed + lives; life++) {
-    const directory = await fastDir();
-    try {
-      await new ShardLife(life, directory).run();
-    } catch (error) {
-      throw new Error(`--lives 1 --seed ${life}`, { cause: error });
-    } finally {
-      await removeTempDir(directory);
+  const directory = await fastDir();
+  try {
+    for (let life = seed; life < seed + lives; life++) {
+      try {
+        await ShardLife.live(life, directory);
+      } catch (error) {
+        throw new Error(`--lives 1 --seed ${life}`, { cause: error });
+      }
+      if ((life - seed + 1) % 1_000 === 0) console.log(`${life - seed + 1} lives`);
     }
-    if ((life - seed + 1) % 100 === 0) console.log(`${life - seed + 1} lives`);
+  } finally {
+    await removeTempDir(directory);
   }
   console.log(`${lives} lives on a simulated disk: nothing that was answered is lost`);
 }

@@ -6,6 +6,7 @@ import type { Config } from '../../src/config/config.js';
 import { loadConfig } from '../../src/config/load.js';
 import type { Engine } from '../../src/contract/engine.js';
 import { createCredential, newToken } from '../../src/gateway/auth/credential.js';
+import { ConnectionCounts, createConnectionCounts } from '../../src/gateway/connect/connection-counts.js';
 import { type Gateway, startGateway } from '../../src/gateway/gateway.js';
 import { createLimiterMemory, kernelRates, SharedLimiter } from '../../src/gateway/limits/shared-limiter.js';
 import { createLogger } from '../../src/log.js';
@@ -70,6 +71,7 @@ export async function startRig(
     hasher: NO_HASHER,
     hmacServerKey,
     limiter: new SharedLimiter(createLimiterMemory(1024), kernelRates(config.rateLimits)),
+    connectionCounts: new ConnectionCounts(createConnectionCounts(1, config.connect), 0, config.connect),
     logger: createLogger('gateway-test', 'fatal'),
     listen: { host: LOOPBACK, port: 0, shared: false },
   });

@@ -212,7 +212,7 @@ test('a lock left by a terminated thread is taken over', () => {
   const { limiter, slot } = crowded(memory);
   Atomics.store(new Int32Array(memory.buffer), 0, 1);
   assert.equal(limiter.acquire('tab_a', NOW_MS + LEASE_MS, NOW_MS), slot);
-  assert.equal(Atomics.load(new Int32Array(memory.buffer), 0), 0, 'and is released again');
+  assert.equal(Atomics.load(new Int32Array(memory.buffer), 0) & 1, 0, 'and is released again');
 });
 
 test('for any history the table decides as one bucket per key, and refuses room only when every entry is in use', (t) => {

@@ -180,8 +180,10 @@ test('figures of agents, the network and activity add up to what is in the log',
     assert.equal(sum(activity.messages_received ?? []), messages_received);
     assert.equal(sum(activity.state_writes ?? []), state_writes);
   }
-  const everybody = await world.ask<{ counts: number[] }>('/observe/activity');
-  assert.equal(sum(everybody.counts), events.length);
+  const everybody = await world.ask<Record<string, number[]>>('/observe/activity');
+  assert.equal(sum(everybody.counts ?? []), events.length);
+  const sent = events.filter(({ type }) => type === 'message_sent').length;
+  assert.deepEqual([sum(everybody.messages_sent ?? []), sum(everybody.messages_received ?? [])], [sent, sent]);
 });
 
 test('the seq at a time is that of the last event up to it', async () => {

@@ -61,7 +61,7 @@ async function worldAtRest(world: ObservedWorld): Promise<unknown[]> {
 }
 
 test('an index that was deleted, or is of another format, is built anew and shows the same', async (t) => {
-  const world = await ObservedWorld.start(t, worldConfig(3), 4);
+  const world = await ObservedWorld.start(t, worldConfig(2), 4);
   await world.traffic(seedFor(t), 300);
   await world.server.restart(); // its read events are in the log now
   const before = await worldAtRest(world);
@@ -87,16 +87,16 @@ test('an index whose building is killed again and again goes on, and ends comple
   const seed = seedFor(t);
   const random = seededRandom(seed);
   const dataDir = join(await tempDir(t), 'data');
-  const { agents, events } = writeLogFixture(dataDir, { seed, shards: 3, agents: 50, events: 60_000 });
+  const { agents, events } = writeLogFixture(dataDir, { seed, shards: 3, agents: 50, events: 40_000 });
   let kills = 0;
   let reached = 0;
   for (;;) {
     const observer = await ObserveProcess.start(dataDir);
-    await sleep(random(150)); // a moment for the kill to fall into, not a condition
+    await sleep(random(100)); // a moment for the kill to fall into, not a condition
     const count = await observer.eventCount();
     assert.ok(count >= reached, `it fell back from ${reached} to ${count}`);
     reached = count;
-    if (count < events.length && kills < 12) {
+    if (count < events.length && kills < 8) {
       kills += 1;
       await observer.signal('SIGKILL');
       continue;
@@ -145,7 +145,7 @@ test('an index whose building is killed again and again goes on, and ends comple
 
 test('a process of its own follows a running server, outlives it, and shows the rest when it has ended', async (t) => {
   const seed = seedFor(t);
-  const world = await ObservedWorld.start(t, worldConfig(3), 3);
+  const world = await ObservedWorld.start(t, worldConfig(2), 3);
   await world.traffic(seed, 100);
   const observer = await ObserveProcess.start(world.server.dataDir);
   t.after(async () => void (await observer.signal('SIGKILL')));

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { Buffer } from 'node:buffer';
 import { test } from 'node:test';
 import { createLogger } from '../../src/log.js';
+import { placesInPage } from '../../src/observe/event-reader.js';
 import { MergedLog } from '../../src/observe/merged-log.js';
 import type { SegmentFiles } from '../../src/observe/segment-files.js';
 import { ShardTail } from '../../src/observe/shard-tail.js';
@@ -79,4 +80,13 @@ test('a batch has no more events and bytes than it may, and the next one goes on
   const rest = await logs.merged.take(durable, ANY);
   assert.equal(rest[0]?.event.seq, 7 + batch.length + 1);
   assert.equal(rest.at(-1)?.event.seq, EVENTS);
+});
+
+test('a page has no more bytes than it may, and one event in any case', () => {
+  const placesOf = (bytes: readonly number[]) => bytes.map((each) => ({ shard: 0, position: 1, bytes: each }));
+  const mebibyte = 1024 * 1024;
+  assert.equal(placesInPage(placesOf(new Array<number>(100).fill(mebibyte))), 8);
+  assert.equal(placesInPage(placesOf([20 * mebibyte, 1])), 1);
+  assert.equal(placesInPage(placesOf([1, 2, 3])), 3);
+  assert.equal(placesInPage([]), 0);
 });

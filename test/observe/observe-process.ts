@@ -21,7 +21,7 @@ export class ObserveProcess {
   static async start(dataDir: string, args: readonly string[] = []): Promise<ObserveProcess> {
     const startedMs = performance.now();
     const flags = ['observe', '--data-dir', dataDir, '--listen', '127.0.0.1:0', ...args];
-    const child = spawn(process.execPath, ['--enable-source-maps', SERVER_ENTRY, ...flags], {
+    const child = spawn(process.execPath, [SERVER_ENTRY, ...flags], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, TABULUM_OBSERVE_RATE_LIMIT_REQUESTS_PER_MIN_PER_IP: '1000000' },
     });

@@ -107,19 +107,33 @@ export class ObservedWorld {
     await Promise.all(Array.from({ length: width }, lane));
   }
 
+  /** The answer when all that was durable before is indexed: on a busy machine a request does not wait for that long. */
   async ask<T>(path: string): Promise<T> {
+    await this.indexed();
+    return this.askAtOnce<T>(path);
+  }
+
+  private async indexed(): Promise<void> {
+    await waitUntil(
+      async () => (await this.askAtOnce<{ indexing: { current: boolean } }>('/observe/overview')).indexing.current,
+      { timeoutMs: 20_000, what: 'the index is current' },
+    );
+  }
+
+  private async askAtOnce<T>(path: string): Promise<T> {
     const answer = await this.observer.get(path);
     assert.equal(answer.status, 200, `${path}: ${answer.text}`);
     return answer.json<T>();
   }
 
   page(query: string): Promise<EventPage> {
-    return this.ask<EventPage>(`/observe/events?${query}`);
+    return this.askAtOnce<EventPage>(`/observe/events?${query}`);
   }
 
   /** Reads on from `since` until there is no more. */
   async pages(query: string, since = 0): Promise<ShownEvent[]> {
     const events: ShownEvent[] = [];
+    await this.indexed();
     for (let cursor = since; ; ) {
       const page = await this.page(`${query}&since=${cursor}`);
       events.push(...page.events);

@@ -47,6 +47,7 @@ const TELL_VIOLATIONS = `document.addEventListener('securitypolicyviolation', (e
 
 /** Where screenshots go when SCREENSHOTS is set: into this folder, else none are taken. */
 const SCREENSHOTS = process.env.SCREENSHOTS ?? '';
+export const screenshotsAreWanted = SCREENSHOTS !== '';
 
 export async function launchChromium(extra: readonly string[] = []): Promise<Browser> {
   return chromium.launch({ executablePath: CHROMIUM, args: [...ARGUMENTS, ...extra], headless: true });

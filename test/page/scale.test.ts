@@ -9,6 +9,7 @@ import { seededRandom, seedFor } from '../support/seed.js';
 import { launchServer, type TestServer } from '../support/server.js';
 import { waitUntil } from '../support/wait.js';
 import { launchChromium, screenshot, visit, withoutChromium } from './browser.js';
+import { scrollDownTo } from './scrolling.js';
 import { OPEN_CONFIG } from './world.js';
 
 const EVENTS = 1_000_000;
@@ -77,13 +78,21 @@ async function answerEvents(route: Route): Promise<void> {
   });
 }
 
-async function handData(page: Page, counts: { requests: number }): Promise<void> {
+interface Counts {
+  /** Pages of events asked for. */
+  requests: number;
+  /** Windows of events begun. */
+  starts: number;
+}
+
+async function handData(page: Page, counts: Counts = { requests: 0, starts: 0 }): Promise<void> {
   await page.route('**/observe/events?*', (route) => {
     counts.requests++;
     return answerEvents(route);
   });
-  await page.route('**/observe/overview', (route) =>
-    route.fulfill({
+  await page.route('**/observe/overview', (route) => {
+    counts.starts++;
+    return route.fulfill({
       json: {
         last_seq: LAST_SEQ,
         events: EVENTS,
@@ -98,26 +107,45 @@ async function handData(page: Page, counts: { requests: number }): Promise<void>
         watchers: 1,
         indexing: { current: true, behind: 0 },
       },
-    }),
-  );
+    });
+  });
   await page.routeWebSocket('**/observe/events/stream*', () => undefined);
+}
+
+/** The numbers of the rows that are in sight as a whole, top to bottom; none while a page of them is awaited. */
+function inSight(page: Page): Promise<number[]> {
+  return page.evaluate(`(() => {
+    const list = document.querySelector('.rows[aria-busy=false]');
+    if (list === null) return [];
+    const place = list.getBoundingClientRect();
+    const rows = [...list.querySelectorAll('[role=option]')].filter((row) => {
+      const { top, bottom } = row.getBoundingClientRect();
+      return top >= place.top - 1 && bottom <= place.bottom + 1;
+    });
+    return rows.map((row) => Number(row.id.slice(6)));
+  })()`);
+}
+
+async function jumpTo(page: Page, seq: string): Promise<void> {
+  await page.getByLabel('Jump to event number').fill(seq);
+  await page.keyboard.press('Enter');
 }
 
 test('a million events: the newest at once, any by its number, a rare agent and a rare word in few requests', {
   skip: withoutChromium,
 }, async (t) => {
-  const counts = { requests: 0 };
+  const counts = { requests: 0, starts: 0 };
   const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
   await handData(page, counts);
   await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
   await page.locator(`#event-${LAST_SEQ}`).waitFor();
   assert.ok(counts.requests <= 4, `${counts.requests} requests for the first page`);
 
-  await page.getByLabel('Jump to event number').fill('1,500,000');
-  await page.keyboard.press('Enter');
+  await jumpTo(page, '1,500,000');
   await page.locator('#event-1500000[aria-selected=true]').waitFor();
 
   counts.requests = 0;
+  counts.starts = 0;
   await page.goto(`http://127.0.0.1:${server.observePort}/#/events?agent=${address(50)}`);
   await page.locator('[role=option]').first().waitFor();
   await waitUntil(async () => {
@@ -125,6 +153,7 @@ test('a million events: the newest at once, any by its number, a rare agent and 
     return who.length > 5 && who.every((text) => text === address(50).slice(0, 10));
   }, WITHIN);
   assert.ok(counts.requests <= 12, `${counts.requests} requests for one agent of 97`);
+  assert.equal(counts.starts, 1, 'windows that nobody sees were begun');
 
   await page.goto(`http://127.0.0.1:${server.observePort}/#/events?q=rare%20word`);
   await page.getByRole('button', { name: 'Search further back' }).waitFor();
@@ -134,25 +163,79 @@ test('a million events: the newest at once, any by its number, a rare agent and 
   assertCalm();
 });
 
+test('a jump stays where it led to while newer events are loaded, and leads there again', {
+  skip: withoutChromium,
+}, async (t) => {
+  const counts = { requests: 0, starts: 0 };
+  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
+  await handData(page, counts);
+  await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
+  await page.locator(`#event-${LAST_SEQ}`).waitFor();
+  await jumpTo(page, '1500000');
+  await page.locator('#event-1500000[aria-selected=true]').waitFor();
+  await waitUntil(async () => (await inSight(page)).includes(1_500_000), WITHIN);
+  // To the upper end, where newer ones are asked for and join above: what is in sight stays.
+  const before = counts.requests;
+  await page.locator('.rows').evaluate((node) => {
+    node.scrollTop = 0;
+  });
+  await waitUntil(async () => counts.requests > before && (await inSight(page)).length > 10, WITHIN);
+  const [top = 0] = await inSight(page);
+  assert.ok(top > 1_500_000 + 20 * STEP && top < 1_500_000 + 1_000 * STEP, `${top} is in sight`);
+  await jumpTo(page, '#1,500,000');
+  await waitUntil(async () => (await inSight(page)).includes(1_500_000), WITHIN);
+  // A number of no event: to where it would stand, and no farther.
+  counts.requests = 0;
+  await jumpTo(page, '600001');
+  await waitUntil(async () => {
+    const seqs = await inSight(page);
+    return seqs.includes(600_000) && seqs.includes(600_003);
+  }, WITHIN);
+  assert.ok(counts.requests <= 8, `${counts.requests} requests for a jump`);
+  assertCalm();
+});
+
+test('an event that comes while a search goes back is shown at once', { skip: withoutChromium }, async (t) => {
+  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
+  await handData(page);
+  let say: ((text: string) => void) | undefined;
+  await page.routeWebSocket('**/observe/events/stream*', (socket) => {
+    say = (text) => socket.send(text);
+  });
+  let letThrough: () => void = () => undefined;
+  const gate = new Promise<void>((open) => {
+    letThrough = open;
+  });
+  let isHeldBack = false;
+  await page.route('**/observe/events?*', async (route) => {
+    const since = Number(new URL(route.request().url()).searchParams.get('since'));
+    if (since < LAST_SEQ - 5_000) {
+      isHeldBack = true;
+      await gate;
+    }
+    await answerEvents(route);
+  });
+  await page.goto(`http://127.0.0.1:${server.observePort}/#/events?q=rare%20word`);
+  await waitUntil(() => isHeldBack && say !== undefined, WITHIN);
+  const event = eventAt(LAST_SEQ + STEP);
+  assert.equal(event.type, 'message_sent');
+  const text = JSON.stringify({ ...event, data: { ...event.data, content: 'a rare word, live' } });
+  await page.locator('.dot-live').waitFor();
+  say?.(text);
+  await page.locator(`#event-${event.seq}, .newer`).first().waitFor();
+  letThrough();
+  await page.locator(`#event-${event.seq}`).waitFor();
+  assertCalm();
+});
+
 test('scrolling through tens of thousands of events keeps the page small and every row in order', {
   skip: withoutChromium,
 }, async (t) => {
   const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page, { requests: 0 });
+  await handData(page);
   await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
   await page.locator(`#event-${LAST_SEQ}`).waitFor();
-  const lowest = (): Promise<number> =>
-    page.evaluate(`Math.min(...[...document.querySelectorAll('[role=option]')].map((row) => Number(row.id.slice(6))))`);
-  const wanted = LAST_SEQ - 12_000 * STEP;
-  await waitUntil(
-    async () => {
-      await page.locator('.rows').evaluate((node) => {
-        node.scrollTop = node.scrollHeight;
-      });
-      return (await lowest()) < wanted;
-    },
-    { timeoutMs: 40_000, what: `the event ${wanted} is in sight` },
-  );
+  await scrollDownTo(page, LAST_SEQ - 12_000 * STEP, 'end');
   const seqs = await page.locator('[role=option]').evaluateAll((rows) => rows.map((row) => Number(row.id.slice(6))));
   assert.ok(seqs.length < 100, `${seqs.length} rows exist`);
   assert.deepEqual(
@@ -190,7 +273,7 @@ test('two thousand agents are laid out and drawn without making the page stand s
     return { address: name, messages_sent: sent, messages_received: received };
   });
   const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page, { requests: 0 });
+  await handData(page);
   await page.route('**/observe/network', (route) =>
     route.fulfill({ json: { nodes, edges: [...edges.values()], total_nodes: AGENTS, total_edges: LINKS } }),
   );
@@ -207,7 +290,7 @@ test('more events than a paused page keeps: it goes on with the newest, in order
   skip: withoutChromium,
 }, async (t) => {
   const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page, { requests: 0 });
+  await handData(page);
   let say: (text: string) => void = () => undefined;
   await page.routeWebSocket('**/observe/events/stream*', (socket) => {
     say = (text) => socket.send(text);
@@ -215,9 +298,9 @@ test('more events than a paused page keeps: it goes on with the newest, in order
   await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
   await page.locator(`#event-${LAST_SEQ}`).waitFor();
   await page.getByRole('button', { name: 'Pause' }).click();
-  const flood = 5_000;
+  const flood = 2_400; // it keeps 2,000
   for (let number = 1; number <= flood; number++) say(JSON.stringify(eventAt(LAST_SEQ + number * STEP)));
-  await page.getByRole('button', { name: '5,000 new events' }).click();
+  await page.getByRole('button', { name: '2,400 new events' }).click();
   await page.locator(`#event-${LAST_SEQ + flood * STEP}`).waitFor();
   const seqs = await page.locator('[role=option]').evaluateAll((rows) => rows.map((row) => Number(row.id.slice(6))));
   assert.deepEqual(

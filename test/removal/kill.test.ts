@@ -5,12 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { REDACTED_TEXT } from '../../src/contract/redaction.js';
 import { Rig } from '../api/rig.js';
 import { FAST, ONE_SHARD, THREE_SHARDS, topologySettings } from '../api/topologies.js';
-import { seededRandom, seedFor } from '../support/seed.js';
+import { killPoints, seededRandom, seedFor } from '../support/seed.js';
 import { ADMIN_KEY, AdminClient, assertNowhere, filesWith, sha256 } from './admin-client.js';
 
 /** Longer than a removal of some lines takes, so that some kills come too late. */
 const LATEST_KILL_MS = 40;
-const ROUNDS = 8;
+const ROUNDS = killPoints(4);
 
 for (const topology of [ONE_SHARD, THREE_SHARDS]) {
   test(`kill -9 at any moment leaves no removal half done, ${topology.name}`, async (t) => {

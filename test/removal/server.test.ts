@@ -28,7 +28,7 @@ const EVERY_KIND =
   '\u2028\u2029\ufeff\ufffd\u{10ffff}😀","value":"x"},"crc":"00000000"}';
 
 function optionsOf(topology: Topology): { config: object; env: Record<string, string> } {
-  const config = { ...FAST, ...topologySettings(topology), event_log: { max_file_size: 2_000_000 } };
+  const config = { ...FAST, ...topologySettings(topology), event_log: { max_file_size: 500_000 } };
   return { config, env: { TABULUM_ADMIN_KEY: ADMIN_KEY } };
 }
 
@@ -206,9 +206,9 @@ for (const topology of [ONE_SHARD, THREE_SHARDS]) {
     });
 
     test('what a stopped server has archived is removed from the archive', async () => {
-      for (let filler = 0; filler < 5; filler++) await written('archived/filler', `${'f'.repeat(900_000)}${filler}`);
+      for (let filler = 0; filler < 3; filler++) await written('archived/filler', `${'f'.repeat(300_000)}${filler}`);
       await written('archived', 'S3CRET-archived');
-      for (let shard = 0; shard < 40; shard++) await written(`archived/${shard}`, 'x'.repeat(300_000));
+      for (let shard = 0; shard < 40; shard++) await written(`archived/${shard}`, 'x'.repeat(60_000));
       await rig.server.stop();
       const archived = await runCommand(['archive', '--data-dir', rig.server.dataDir]);
       assert.equal(archived.code, 0, archived.stderr);
@@ -223,15 +223,14 @@ for (const topology of [ONE_SHARD, THREE_SHARDS]) {
     });
 
     test('the log is sound after all of it, and a start finds no damage', async () => {
-      await rig.server.restart();
-      assert.deepEqual(
-        rig.server.stderr().filter((line) => /damaged line|"damagedLines":[1-9]/.test(line)),
-        [],
-      );
       await rig.server.stop();
       const verified = await runCommand(['verify', '--data-dir', rig.server.dataDir]);
       assert.equal(verified.code, 0, verified.stdout + verified.stderr);
       await rig.server.start();
+      assert.deepEqual(
+        rig.server.stderr().filter((line) => /damaged line|"damagedLines":[1-9]/.test(line)),
+        [],
+      );
       assert.ok((await admin.removals()).total > 8);
     });
 

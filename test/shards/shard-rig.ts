@@ -56,6 +56,10 @@ export interface RigOptions {
   readonly directory?: string;
   /** Answers arrive within the call that sends them; otherwise a turn later, as from a real port. */
   readonly synchronousPort?: boolean;
+  /** Instead of one whose lines are kept in `log`. */
+  readonly logger?: Logger;
+  /** Instead of fresh ones. */
+  readonly versions?: KeyVersions;
 }
 
 export class ShardRig {
@@ -88,14 +92,14 @@ export class ShardRig {
     const { settings = {}, disk = new FaultyDisk(), directory, synchronousPort = false } = options;
     const place = directory ?? (await makeTempDir());
     const counters = new SharedCounters(createCounterMemory(1));
-    const { logger, lines } = recordingLogger();
+    const { logger, lines } = options.logger === undefined ? recordingLogger() : { logger: options.logger, lines: [] };
     const broken: Error[] = [];
     const shard = await Shard.open({
       shard: 0,
       directory: place,
       disk,
       counters,
-      versions: new KeyVersions(createVersionMemory(1)),
+      versions: options.versions ?? new KeyVersions(createVersionMemory(1)),
       settings: { ...SETTINGS, ...settings },
       logger,
       onBroken: (error) => broken.push(error),
@@ -151,8 +155,8 @@ export class ShardRig {
   async events(disk: FaultyDisk = this.disk): Promise<LoggedEvent[]> {
     const events: LoggedEvent[] = [];
     for await (const line of scanLog(disk.copy(), join(this.directory, 'log'), logPosition(1, 0))) {
-      assert.equal(line.kind, 'event', JSON.stringify(line));
-      if (line.kind === 'event') events.push(line.event);
+      if (line.kind !== 'event') assert.fail(JSON.stringify(line));
+      events.push(line.event);
     }
     return events;
   }

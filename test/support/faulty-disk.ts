@@ -11,23 +11,57 @@
  */
 import { dirname, relative } from 'node:path';
 import type { Disk, LogFile, ReadableFile } from '../../src/shards/disk.js';
+import { type Change, contentAfter, DiskContent, pagesOf, tornAfter, withoutZeros } from './disk-content.js';
 
 export type DiskCall = 'open' | 'write' | 'sync' | 'truncate' | 'read' | 'syncDirectory';
 export type DiskErrorCode = 'EIO' | 'ENOSPC' | 'EDQUOT';
 
-/** A change of a file that no sync has made durable yet. */
-type Change =
-  | { readonly kind: 'write'; readonly positionBytes: number; readonly bytes: Buffer }
-  | { readonly kind: 'truncate'; readonly sizeBytes: number };
+/** More changes than this are not kept beside the durable bytes. */
+const MAX_SYNCED_CHANGES = 256;
 
-interface StoredFile {
-  live: Buffer;
-  durable: Buffer;
-  unsynced: Change[];
-  /** The directory has been synced since the file was made. */
-  nameIsDurable: boolean;
+class StoredFile {
+  live: DiskContent;
+  unsynced: Change[] = [];
   /** Syncs that failed so far; each open handle must hear of them. */
-  failedSyncs: number;
+  failedSyncs = 0;
+  private durableBytes: Buffer;
+  /** Made durable after `durableBytes`: put together when somebody asks, as most are replaced before that. */
+  private synced: Change[] = [];
+
+  /** @param nameIsDurable the directory has been synced since the file was made */
+  constructor(
+    bytes: Buffer,
+    public nameIsDurable: boolean,
+  ) {
+    this.live = new DiskContent(bytes);
+    this.durableBytes = bytes;
+  }
+
+  change(change: Change): void {
+    this.live.apply(change);
+    this.unsynced.push(change);
+  }
+
+  /** Up to `last`; none when another sync has dealt with it already. */
+  makeDurable(last: Change | undefined): void {
+    this.synced.push(...takeUpTo(this.unsynced, last));
+    if (this.synced.length > MAX_SYNCED_CHANGES) this.durable();
+  }
+
+  /** What power loss leaves. */
+  durable(): Buffer {
+    this.durableBytes = contentAfter(this.durableBytes, this.synced);
+    this.synced = [];
+    return this.durableBytes;
+  }
+
+  /** All of it durable. */
+  become(bytes: Buffer): void {
+    this.live = new DiskContent(bytes);
+    this.durableBytes = bytes;
+    this.synced = [];
+    this.unsynced = [];
+  }
 }
 
 interface HeldSync {
@@ -138,10 +172,7 @@ export class FaultyDisk implements Disk {
         how === 'pages lost'
           ? file.unsynced.flatMap(pagesOf).filter(() => choose(1) === 1)
           : tornAfter(file.unsynced, choose);
-      const content = survivors.reduce(apply, file.durable);
-      file.live = content;
-      file.durable = content;
-      file.unsynced = [];
+      file.become(contentAfter(file.durable(), survivors));
     }
   }
 
@@ -160,18 +191,16 @@ export class FaultyDisk implements Disk {
   /** Replaces a file's content, live and durable. */
   overwrite(path: string, change: (bytes: Buffer) => Buffer): void {
     const file = this.file(path);
-    file.live = change(Buffer.from(file.live));
-    file.durable = file.live;
-    file.unsynced = [];
+    file.become(change(file.live.slice(0, file.live.length)));
   }
 
   /** Without the zeros at its end, which were filled in ahead of the log. */
   live(path: string): Buffer {
-    return withoutZeros(this.file(path).live);
+    return withoutZeros(this.file(path).live.snapshot());
   }
 
   durable(path: string): Buffer {
-    return withoutZeros(this.file(path).durable);
+    return withoutZeros(this.file(path).durable());
   }
 
   /** Paths of all files, in order. */
@@ -182,9 +211,7 @@ export class FaultyDisk implements Disk {
   /** Another disk with the same files, as a running process sees them: all of it durable. */
   copy(): FaultyDisk {
     const copy = new FaultyDisk();
-    for (const [path, { live }] of this.files) {
-      copy.files.set(path, { live, durable: live, unsynced: [], nameIsDurable: true, failedSyncs: 0 });
-    }
+    for (const [path, { live }] of this.files) copy.files.set(path, new StoredFile(live.snapshot(), true));
     return copy;
   }
 
@@ -192,8 +219,7 @@ export class FaultyDisk implements Disk {
     this.count('open', path);
     let file = this.files.get(path);
     if (file === undefined) {
-      const empty = Buffer.alloc(0);
-      file = { live: empty, durable: empty, unsynced: [], nameIsDurable: false, failedSyncs: 0 };
+      file = new StoredFile(Buffer.alloc(0), false);
       this.files.set(path, file);
     }
     return new FaultyFile(this, path, file);
@@ -282,7 +308,7 @@ class FaultyFile implements LogFile {
     const allocatedBytes = Math.max(0, this.file.live.length - positionBytes);
     const taken = Math.min(bytes.length, this.disk.maxWriteBytes, allocatedBytes + this.disk.freeBytes());
     if (taken === 0 && bytes.length > 0) throw new DiskError('ENOSPC', 'write', this.path);
-    this.change({ kind: 'write', positionBytes, bytes: Buffer.from(bytes.subarray(0, taken)) });
+    this.file.change({ kind: 'write', positionBytes, bytes: Buffer.from(bytes.subarray(0, taken)) });
     return taken;
   }
 
@@ -290,7 +316,7 @@ class FaultyFile implements LogFile {
     if (!this.disk.canFill) throw new DiskError('ENOSPC', 'fill', this.path);
     await this.disk.syncTurn(this.path);
     this.begin('write');
-    this.change({ kind: 'write', positionBytes: fromBytes, bytes: Buffer.alloc(toBytes - fromBytes) });
+    this.file.change({ kind: 'write', positionBytes: fromBytes, bytes: Buffer.alloc(toBytes - fromBytes) });
   }
 
   async sync(): Promise<void> {
@@ -327,7 +353,7 @@ class FaultyFile implements LogFile {
     if (this.life !== this.disk.life || this.heardOfFailures < file.failedSyncs) {
       throw new DiskError('EIO', 'sync', this.path);
     }
-    for (const change of takeUpTo(file.unsynced, last)) file.durable = apply(file.durable, change);
+    file.makeDurable(last);
   }
 
   private failSync(last: Change | undefined): void {
@@ -343,7 +369,7 @@ class FaultyFile implements LogFile {
     // A process whose power is off does nothing any more, and must still be able to end.
     if (this.life !== this.disk.life) return;
     this.begin('truncate');
-    this.change({ kind: 'truncate', sizeBytes });
+    this.file.change({ kind: 'truncate', sizeBytes });
   }
 
   size(): number {
@@ -352,17 +378,12 @@ class FaultyFile implements LogFile {
 
   async read(positionBytes: number, bytes: number): Promise<Buffer> {
     this.begin('read');
-    return Buffer.from(this.file.live.subarray(positionBytes, positionBytes + bytes));
+    return this.file.live.slice(positionBytes, positionBytes + bytes);
   }
 
   async close(): Promise<void> {
     if (this.closed) this.disk.misuses.push(`${this.path} closed twice`);
     this.closed = true;
-  }
-
-  private change(change: Change): void {
-    this.file.live = apply(this.file.live, change);
-    this.file.unsynced.push(change);
   }
 
   private begin(call: DiskCall): void {
@@ -380,47 +401,4 @@ class FaultyFile implements LogFile {
 /** Takes the changes up to `last` away; none when another sync has dealt with it already. */
 function takeUpTo(changes: Change[], last: Change | undefined): Change[] {
   return last === undefined ? [] : changes.splice(0, changes.indexOf(last) + 1);
-}
-
-function withoutZeros(bytes: Buffer): Buffer {
-  let length = bytes.length;
-  while (length > 0 && bytes[length - 1] === 0) length--;
-  return bytes.subarray(0, length);
-}
-
-/** The first changes, the last of them torn. */
-function tornAfter(changes: readonly Change[], choose: (most: number) => number): Change[] {
-  const survivors = changes.slice(0, choose(changes.length));
-  const last = survivors.at(-1);
-  if (last?.kind === 'write') {
-    survivors[survivors.length - 1] = { ...last, bytes: last.bytes.subarray(0, choose(last.bytes.length)) };
-  }
-  return survivors;
-}
-
-const PAGE_BYTES = 4096;
-
-/** A write as the page cache keeps it: each page reaches the disk by itself, or not. */
-function pagesOf(change: Change): Change[] {
-  if (change.kind !== 'write') return [change];
-  const pages: Change[] = [];
-  for (let from = 0; from < change.bytes.length; ) {
-    const positionBytes = change.positionBytes + from;
-    const to = Math.min(change.bytes.length, from + PAGE_BYTES - (positionBytes % PAGE_BYTES));
-    pages.push({ kind: 'write', positionBytes, bytes: change.bytes.subarray(from, to) });
-    from = to;
-  }
-  return pages;
-}
-
-/** The content after a change; gaps are zeros, as in a sparse file. */
-function apply(content: Buffer, change: Change): Buffer {
-  const sizeBytes =
-    change.kind === 'truncate'
-      ? change.sizeBytes
-      : Math.max(content.length, change.positionBytes + change.bytes.length);
-  const changed = Buffer.alloc(sizeBytes);
-  content.copy(changed, 0, 0, Math.min(content.length, sizeBytes));
-  if (change.kind === 'write') change.bytes.copy(changed, change.positionBytes);
-  return changed;
 }

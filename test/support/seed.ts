@@ -22,6 +22,13 @@ export function seedFor(t: SeedPrinter): number {
   return seed;
 }
 
+/** How many kill points, or rounds of kills, a test samples by its seed: `usual`, or as many as TEST_KILL_POINTS says. */
+export function killPoints(usual: number): number {
+  const given = Number(process.env.TEST_KILL_POINTS ?? usual);
+  if (!Number.isInteger(given) || given < 1) throw new Error('TEST_KILL_POINTS is no whole number from 1');
+  return Math.max(given, usual);
+}
+
 /** Seeded source of whole numbers: `random(n)` is uniform in 0..n-1 (mulberry32; good enough to choose test data). */
 export function seededRandom(seed: number): (below: number) => number {
   let state = seed >>> 0;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { lockForTools } from '../../src/shards/data-directory.js';
 import { HttpClient } from '../support/http.js';
-import { seededRandom, seedFor } from '../support/seed.js';
+import { killPoints, seededRandom, seedFor } from '../support/seed.js';
 import { runCommand } from '../support/server.js';
 import { tempDir } from '../support/temp-dir.js';
 import { waitUntil } from '../support/wait.js';
@@ -34,9 +34,7 @@ async function contents(dataDir: string): Promise<Map<string, string>> {
 }
 
 test('archived segments hold the same lines, in less room, and the server goes on with them', async (t) => {
-  const world = await World.start(t);
-  const before = await world.visible();
-  await world.server.stop();
+  const world = await World.stopped(t);
   const plain = await contents(world.dataDir);
   const report = await tool<ShownArchive>('archive', '--data-dir', world.dataDir);
   assert.ok(report.archived.length > 0);
@@ -46,7 +44,7 @@ test('archived segments hold the same lines, in less room, and the server goes o
   const again = await tool<ShownArchive>('archive', '--data-dir', world.dataDir);
   assert.deepEqual([again.archived, again.kept], [[], report.kept]);
   await world.server.start();
-  assert.deepEqual(await world.visible(), before);
+  assert.deepEqual(await world.visible(), world.visibleBefore);
   await world.assertQueues();
   await world.live();
   await world.server.stop();
@@ -82,8 +80,7 @@ test('segments with a message that waits or is leased stay plain, until it is de
 });
 
 test('a message in a segment that was archived by hand is still delivered', async (t) => {
-  const world = await World.start(t, { shards: 1 });
-  await world.server.stop();
+  const world = await World.stopped(t, { shards: 1 });
   const logDir = join(world.dataDir, 'shard-00', 'log');
   const moved = await tool<ShownArchive>('archive', '--data-dir', world.dataDir);
   assert.ok(moved.archived.length > 0);
@@ -101,15 +98,19 @@ test('a message in a segment that was archived by hand is still delivered', asyn
 });
 
 test('it works beside a running server, which goes on reading and delivering from what became an archive', async (t) => {
-  const world = await World.start(t, { shards: 2 });
+  const world = await World.stopped(t);
+  await world.server.start();
   await world.assertQueues();
   let stop = false;
+  t.after(async () => {
+    stop = true;
+  });
   const load = (async () => {
-    while (!stop) await world.live();
+    for (let turns = 0; turns < 4 && !stop; turns++) await world.live();
   })();
   const segments = async (): Promise<string[]> =>
     (await readdir(world.dataDir, { recursive: true })).filter((name) => name.endsWith('.ndjson.gz'));
-  for (let i = 0; i < 3; i++) await tool<ShownArchive>('archive', '--data-dir', world.dataDir);
+  for (let i = 0; i < 2; i++) await tool<ShownArchive>('archive', '--data-dir', world.dataDir);
   stop = true;
   await load;
   assert.ok((await segments()).length > 0, 'something was archived');
@@ -129,7 +130,7 @@ test('a removal by law and an archiving at the same time leave nothing of the co
   t.after(async () => admin.close());
   const [agent] = world.agents;
   assert.ok(agent !== undefined);
-  const secrets = Array.from({ length: 6 }, (_, i) => `to be removed ${i} `);
+  const secrets = Array.from({ length: 4 }, (_, i) => `to be removed ${i} `);
   for (const [i, secret] of secrets.entries()) {
     await agent.write(`removed/${i}`, secret.repeat(50));
     await world.live();
@@ -160,7 +161,7 @@ test('a removal by law and an archiving at the same time leave nothing of the co
 });
 
 test('two commands that change a directory keep each other out', async (t) => {
-  const world = await World.start(t, { rounds: 0 });
+  const world = await World.stopped(t);
   const lock = await lockForTools(world.dataDir);
   for (const args of [['archive'], ['reshard', '--shards', '2']]) {
     const { code, stderr } = await runCommand([...args, '--data-dir', world.dataDir]);
@@ -174,13 +175,17 @@ test('two commands that change a directory keep each other out', async (t) => {
 test('kill -9 at any change of a file loses no line, and the next run finishes', async (t) => {
   const seed = seedFor(t);
   const random = seededRandom(seed);
-  const world = await World.start(t, { shards: 2 });
-  await world.server.stop();
+  const world = await World.stopped(t);
   const plain = await contents(world.dataDir);
   const trial = await world.copyTo(await tempDir(t));
   const { changes } = await crashing(0, 'archive', '--data-dir', trial);
   assert.ok(changes > 10);
-  for (const point of [1, 2, 4, ...Array.from({ length: 2 }, () => 1 + random(Math.floor(changes / 3)))]) {
+  for (const point of [
+    1,
+    2,
+    4,
+    ...Array.from({ length: killPoints(5) - 3 }, () => 1 + random(Math.floor(changes / 3))),
+  ]) {
     const { killed, result } = await crashing(point, 'archive', '--data-dir', world.dataDir);
     assert.ok(killed || result.code === 0, `SEED=${seed} ${point} ${result.stderr}`);
     assert.deepEqual(await contents(world.dataDir), plain, `SEED=${seed} ${point}`);

@@ -10,7 +10,7 @@ import { encodeLine } from '../../src/shards/log-line.js';
 import { runCommand, SERVER_ENTRY } from '../support/server.js';
 import { makeTempDir, removeTempDir, tempDir } from '../support/temp-dir.js';
 import { waitUntil } from '../support/wait.js';
-import { assertSound, type ShownFinding, tool, verify, World } from './world.js';
+import { assertSound, type ShownFinding, tool, verify, verifyByCommand, World } from './world.js';
 
 /** A line of a log: where it lies, and its event. */
 interface Line {
@@ -98,8 +98,7 @@ let world: World;
 const ends: (() => Promise<void>)[] = [];
 
 test.before(async () => {
-  world = await World.start({ after: (end) => void ends.push(end) });
-  await world.server.stop();
+  world = await World.stopped({ after: (end) => void ends.push(end) }, { shards: 3 });
 });
 test.after(async () => {
   for (const end of ends.reverse()) await end();
@@ -114,7 +113,7 @@ async function copied(t: { after(callback: () => Promise<void>): void }): Promis
 test('a stopped directory is sound, and verifying changes no file', async (t) => {
   const dataDir = await copied(t);
   const before = await linesOf(dataDir);
-  const report = await assertSound(dataDir);
+  const report = await assertSound(dataDir, verifyByCommand);
   assert.equal(report.server_runs, false);
   assert.equal(report.shards, 3);
   assert.equal(report.events, before.length);
@@ -237,7 +236,7 @@ test('a deleted, a changed and an invented row are found, with the line of the l
   const key = await changeRow(join(dataDir, store), 'state', () => null);
   const written = lines.filter(({ event, file }) => file.startsWith('shard-01') && event.data.key === key);
   const lastWrite = written.filter(({ event }) => event.type === 'state_written').at(-1) as Line;
-  const report = await verify(dataDir);
+  const report = await verifyByCommand(dataDir);
   assert.ok(
     report.findings.some(
       (finding) => finding.kind === 'view' && finding.detail.includes(JSON.stringify(key)) && isAt(lastWrite)(finding),
@@ -339,13 +338,17 @@ test('after kill -9 an incomplete last line is told, and is no damage', async (t
 });
 
 test('it works beside a running server under load, and after its death', async (t) => {
-  const running = await World.start(t, { rounds: 1 });
+  const running = await World.stopped(t, { shards: 3 });
+  await running.server.start();
   let stop = false;
+  t.after(async () => {
+    stop = true;
+  });
   const load = (async () => {
-    while (!stop) await running.live();
+    for (let turns = 0; turns < 4 && !stop; turns++) await running.live();
   })();
   for (let i = 0; i < 2; i++) {
-    const report = await assertSound(running.dataDir);
+    const report = await assertSound(running.dataDir, verifyByCommand);
     assert.equal(report.server_runs, true);
     assert.ok(report.events > 0);
   }

@@ -7,11 +7,15 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { cp, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { after } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { verifyJson } from '../../src/admin/commands/verify.js';
 import { openManifest } from '../../src/shards/data-directory.js';
 import { realDisk } from '../../src/shards/disk.js';
+import { NO_PROGRESS } from '../../src/shards/tools/progress.js';
+import { verifyDirectory } from '../../src/shards/tools/verify.js';
 import { FAST } from '../api/topologies.js';
-import { type ApiAgent, HttpClient, registerAgent, registerOperator } from '../support/http.js';
+import { ApiAgent, HttpClient, registerAgent, registerOperator } from '../support/http.js';
 import { type CommandResult, runCommand, SERVER_ENTRY, TestServer } from '../support/server.js';
 import type { Cleanup } from '../support/temp-dir.js';
 
@@ -25,6 +29,14 @@ export interface WorldOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
+/** Worlds of this process that were loaded and stopped, by kind: tests that begin with a stopped one take copies. */
+const templates = new Map<string, Promise<World>>();
+const templateEnds: (() => Promise<void>)[] = [];
+
+after(async () => {
+  for (const end of templateEnds.reverse()) await end();
+});
+
 export class World {
   readonly client: HttpClient;
   readonly operatorKeys: string[] = [];
@@ -32,25 +44,62 @@ export class World {
   /** Contents that wait in each agent's queue, in order. */
   readonly queued = new Map<string, string[]>();
   private round = 0;
+  /** What was visible when it was stopped, for a copy. */
+  private whenStopped: unknown = null;
 
   private constructor(readonly server: TestServer) {
     this.client = new HttpClient(() => server.kernelPort);
   }
 
-  static async start(t: Cleanup, { shards = 3, rounds = 2, env = {} }: WorldOptions = {}): Promise<World> {
-    // The count of a directory that exists is taken as it is, so that it may change under the same settings.
-    const config = { ...FAST, topology: { gateways: 1 }, event_log: { max_file_size: SEGMENT_BYTES } };
-    const server = await TestServer.create({ config, env });
-    t.after(() => server.dispose());
+  static async start(t: Cleanup, { shards = 2, rounds = 2, env = {} }: WorldOptions = {}): Promise<World> {
+    const world = await World.empty(t, env);
+    const { server } = world;
     await mkdir(server.dataDir, { recursive: true });
     await openManifest(realDisk, server.dataDir, shards);
     await server.start();
-    const world = new World(server);
-    t.after(async () => world.client.close());
     for (let i = 0; i < 2; i++) world.operatorKeys.push(await registerOperator(server, world.client, `contact ${i}`));
     for (let i = 0; i < 6; i++) world.agents.push(await world.register());
     for (let i = 0; i < rounds; i++) await world.live();
     return world;
+  }
+
+  /** As `start`, but stopped: a copy of one that was loaded and stopped once for all tests of this process. */
+  static async stopped(t: Cleanup, { shards = 2, rounds = 2, env = {} }: WorldOptions = {}): Promise<World> {
+    const kind = `${shards} ${rounds}`;
+    const template = templates.get(kind) ?? World.template({ shards, rounds });
+    templates.set(kind, template);
+    const original = await template;
+    const world = await World.empty(t, env);
+    await cp(original.dataDir, world.dataDir, { recursive: true });
+    world.operatorKeys.push(...original.operatorKeys);
+    for (const { address, token } of original.agents) world.agents.push(new ApiAgent(world.client, address, token));
+    for (const [address, contents] of original.queued) world.queued.set(address, [...contents]);
+    world.round = original.round;
+    world.whenStopped = original.whenStopped;
+    return world;
+  }
+
+  private static async template(options: WorldOptions): Promise<World> {
+    const world = await World.start({ after: (end) => void templateEnds.push(end) }, options);
+    world.whenStopped = await world.visible();
+    await world.server.stop();
+    return world;
+  }
+
+  private static async empty(t: Cleanup, env: Readonly<Record<string, string>>): Promise<World> {
+    // The count of a directory that exists is taken as it is, so that it may change under the same settings.
+    const config = { ...FAST, topology: { gateways: 1 }, event_log: { max_file_size: SEGMENT_BYTES } };
+    const server = await TestServer.create({ config, env });
+    t.after(() => server.dispose());
+    const world = new World(server);
+    t.after(async () => world.client.close());
+    return world;
+  }
+
+  /** What `visible` told before a world from `stopped` was stopped. */
+  get visibleBefore(): unknown {
+    assert.notEqual(this.whenStopped, null);
+    return this.whenStopped;
   }
 
   get dataDir(): string {
@@ -189,8 +238,14 @@ export interface ShownVerification {
   readonly notes: readonly string[];
 }
 
-/** Runs `verify`; the exit code must agree with the report. */
+/** What the command `verify --json` reports, without the command's process. */
 export async function verify(dataDir: string): Promise<ShownVerification> {
+  const report = verifyJson(await verifyDirectory({ dataDir, progress: NO_PROGRESS }));
+  return JSON.parse(JSON.stringify(report)) as ShownVerification;
+}
+
+/** Runs the command `verify`; the exit code must agree with the report. */
+export async function verifyByCommand(dataDir: string): Promise<ShownVerification> {
   const { code, stdout, stderr } = await runCommand(['verify', '--json', '--data-dir', dataDir]);
   assert.equal(stderr, '');
   const report = JSON.parse(stdout) as ShownVerification;
@@ -198,8 +253,8 @@ export async function verify(dataDir: string): Promise<ShownVerification> {
   return report;
 }
 
-export async function assertSound(dataDir: string): Promise<ShownVerification> {
-  const report = await verify(dataDir);
+export async function assertSound(dataDir: string, check = verify): Promise<ShownVerification> {
+  const report = await check(dataDir);
   assert.deepEqual(report.findings, []);
   assert.equal(report.ok, true);
   return report;
@@ -240,7 +295,7 @@ function spawnHooked(callNumber: number, args: readonly string[]): ChildProcess 
   const env = Object.entries(process.env).filter(
     ([name]) => !name.startsWith('TABULUM_') && name !== 'NODE_TEST_CONTEXT',
   );
-  const child = spawn(process.execPath, ['--enable-source-maps', '--import', CRASH_HOOK, SERVER_ENTRY, ...args], {
+  const child = spawn(process.execPath, ['--import', CRASH_HOOK, SERVER_ENTRY, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...Object.fromEntries(env), CRASH_BEFORE_CHANGE: String(callNumber) },
   });

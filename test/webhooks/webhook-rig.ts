@@ -59,6 +59,7 @@ export class WebhookRig {
     const server = await startServer(t, {
       env: { NODE_EXTRA_CA_CERTS: certFile, ...options.env },
       config: {
+        topology: { gateways: 1, shards: 1 },
         verification: { gate_type: 'stub' },
         auth: { scheme: 'hmac' },
         rate_limits: {

@@ -39,7 +39,8 @@ async function observe(flags: ObserveFlags): Promise<void> {
     flags: { data_dir: flags.dataDir, 'observe.listen_addr': flags.listen },
   });
   if (!loaded.ok) {
-    for (const line of loaded.errors) process.stderr.write(`${line}\n`);
+    // The settings know the option by its name at `serve`.
+    for (const line of loaded.errors) process.stderr.write(`${line.replace(/^--observe-listen:/, '--listen:')}\n`);
     process.exitCode = EXIT_USAGE;
     return;
   }

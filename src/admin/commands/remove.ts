@@ -52,8 +52,8 @@ export function removeCommand(): Command {
 
 function reason(text: string): string {
   const bytes = Buffer.byteLength(text);
-  if (bytes >= 1 && bytes <= MAX_REASON_BYTES) return text;
-  throw new InvalidArgumentError(`Expected 1 to ${MAX_REASON_BYTES} bytes.`);
+  if (text.trim() !== '' && bytes <= MAX_REASON_BYTES) return text;
+  throw new InvalidArgumentError(`Expected 1 to ${MAX_REASON_BYTES} bytes, not only spaces.`);
 }
 
 async function removeOnline(type: 'state' | 'message', name: string, flags: RemoveFlags): Promise<Answer> {

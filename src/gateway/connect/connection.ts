@@ -103,9 +103,12 @@ export class AgentConnection implements WebSocketSession, Caller {
   }
 
   onClose(): void {
-    for (const wait of this.ownWaits) wait.abort();
-    this.subscription?.end();
-    this.deps.onClosed(this);
+    try {
+      for (const wait of this.ownWaits) wait.abort();
+      this.subscription?.end();
+    } finally {
+      this.deps.onClosed(this);
+    }
   }
 
   /** The token is good no more. */

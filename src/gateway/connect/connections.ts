@@ -1,16 +1,19 @@
 /**
  * All WebSockets of agents on one gateway thread.
- * Owns:      who is connected, the bound for each agent, and looking after credentials while connections live.
+ * Owns:      who is connected here, and looking after credentials while connections live.
  * Never:     keeps a token; a credential is found again by its public lookup.
+ * Invariant: every connection here holds one place of `ConnectionCounts`, from before it is accepted until it is closed.
  */
 import type { Engine } from '../../contract/engine.js';
 import type { Logger } from '../../log.js';
 import type { Call } from '../call.js';
 import type { HandlerContext } from '../context.js';
 import type { SharedLimiter } from '../limits/shared-limiter.js';
+import type { Reply } from '../reply.js';
 import type { Route } from '../routes.js';
-import { acceptWebSocket } from '../web-socket.js';
+import { acceptWebSocket, type WebSocketConnection } from '../web-socket.js';
 import { AgentConnection, type ConnectionDeps } from './connection.js';
+import type { ConnectionCounts } from './connection-counts.js';
 import { connectMethods } from './methods.js';
 
 export const CONNECT_PATH = '/v1/connect';
@@ -34,7 +37,12 @@ export class AgentConnections {
   private readonly sessionTtlMs: number;
   private readonly timer: NodeJS.Timeout;
 
-  constructor(context: HandlerContext, limiter: SharedLimiter, logger: Logger) {
+  constructor(
+    context: HandlerContext,
+    limiter: SharedLimiter,
+    private readonly counts: ConnectionCounts,
+    logger: Logger,
+  ) {
     const { config, engine, waits } = context;
     this.engine = engine;
     this.logger = logger;
@@ -106,19 +114,28 @@ export class AgentConnections {
   }
 
   private accept({ reply, subject, credentialLookup }: Call): void {
-    const connections = this.byAgent.get(subject);
-    if (connections !== undefined && connections.size >= this.maxPerAgent) {
-      reply.refuse(
-        'too_many_connections',
-        `This agent has ${this.maxPerAgent} connections open, as many as it may. Close one first.`,
-      );
-      return;
+    let opened: AgentConnection | null = null;
+    const open = (socket: WebSocketConnection): AgentConnection => {
+      opened = new AgentConnection(socket, this.deps, subject, credentialLookup);
+      this.remember(opened);
+      return opened;
+    };
+    // One that asks for no WebSocket is told so, and takes no place.
+    if (reply.upgrade !== null && !this.takePlace(reply, subject)) return;
+    try {
+      acceptWebSocket(reply, open);
+    } finally {
+      // From its opening on, the connection's close gives the place back.
+      if (reply.upgrade !== null && opened === null) this.counts.giveBack(subject);
     }
-    acceptWebSocket(reply, (socket) => {
-      const connection = new AgentConnection(socket, this.deps, subject, credentialLookup);
-      this.remember(connection);
-      return connection;
-    });
+  }
+
+  private takePlace(reply: Reply, agent: string): boolean {
+    const admission = this.counts.take(agent);
+    if (admission === 'taken') return true;
+    const own = `This agent has ${this.maxPerAgent} connections open, as many as it may. Close one first.`;
+    reply.refuse('too_many_connections', admission === 'agent-full' ? own : undefined);
+    return false;
   }
 
   private remember(connection: AgentConnection): void {
@@ -128,6 +145,7 @@ export class AgentConnections {
   }
 
   private forget(connection: AgentConnection): void {
+    this.counts.giveBack(connection.agent);
     const connections = this.byAgent.get(connection.agent);
     connections?.delete(connection);
     if (connections?.size === 0) this.byAgent.delete(connection.agent);

@@ -19,6 +19,7 @@ import {
   resetEpochSeconds,
   retryAfterSeconds,
 } from './gcra.js';
+import { SharedLock } from './shared-lock.js';
 
 /** Index of each category's arrival time within an entry. */
 export const LIMIT_CATEGORY = {
@@ -66,12 +67,6 @@ const PROBE_WINDOW = 64;
 /** A request that passed the session check just before the lease ended may still be on its way to `check`. */
 const LEASE_GRACE_MS = 1_000;
 
-const UNLOCKED = 0;
-const LOCKED = 1;
-const LOCKED_WITH_WAITERS = 2;
-/** The lock is held for microseconds: a holder this late was terminated within, at a point where the table is whole. */
-const LOCK_PATIENCE_MS = 1_000;
-
 /** The kernel's limits as configured: per minute and agent; operator registration per hour and client IP. */
 export function kernelRates(rates: Config['rateLimits']): LimiterRates {
   return {
@@ -95,7 +90,7 @@ export function createLimiterMemory(entries: number = DEFAULT_ENTRIES): LimiterM
 
 export class SharedLimiter {
   private readonly words: BigInt64Array;
-  private readonly lockWords: Int32Array;
+  private readonly lock: SharedLock;
   private readonly secret: Uint8Array;
   private readonly entries: number;
   /** By category. */
@@ -111,7 +106,7 @@ export class SharedLimiter {
   /** One per thread, over the same memory and the same rates. */
   constructor(memory: LimiterMemory, rates: LimiterRates) {
     this.words = new BigInt64Array(memory.buffer);
-    this.lockWords = new Int32Array(memory.buffer);
+    this.lock = new SharedLock(new Int32Array(memory.buffer), LOCK_INDEX);
     this.secret = Uint8Array.from(new Uint8Array(memory.buffer, SECRET_OFFSET_BYTES, SECRET_BYTES));
     this.entries = memory.entries;
     const limits: RateLimit[] = [];
@@ -126,11 +121,11 @@ export class SharedLimiter {
    */
   acquire(key: string, leaseUntilMs: number, nowMs: number = Date.now()): number {
     const fingerprint = this.fingerprint(key);
-    this.lock();
+    this.lock.acquire();
     try {
       return this.acquireLocked(fingerprint, BigInt(Math.ceil(leaseUntilMs)), nowMs);
     } finally {
-      this.unlock();
+      this.lock.release();
     }
   }
 
@@ -215,24 +210,5 @@ export class SharedLimiter {
     const digest = createHash('sha256').update(this.secret).update(key).digest();
     const bits = digest.readBigInt64LE(0);
     return bits === 0n ? 1n : bits;
-  }
-
-  /** A futex mutex of three states (Drepper, "Futexes Are Tricky", mutex 2). */
-  private lock(): void {
-    let state = Atomics.compareExchange(this.lockWords, LOCK_INDEX, UNLOCKED, LOCKED);
-    while (state !== UNLOCKED) {
-      const waited = Atomics.compareExchange(this.lockWords, LOCK_INDEX, LOCKED, LOCKED_WITH_WAITERS);
-      if (waited !== UNLOCKED) {
-        const outcome = Atomics.wait(this.lockWords, LOCK_INDEX, LOCKED_WITH_WAITERS, LOCK_PATIENCE_MS);
-        if (outcome === 'timed-out') Atomics.store(this.lockWords, LOCK_INDEX, UNLOCKED);
-      }
-      state = Atomics.compareExchange(this.lockWords, LOCK_INDEX, UNLOCKED, LOCKED_WITH_WAITERS);
-    }
-  }
-
-  private unlock(): void {
-    if (Atomics.exchange(this.lockWords, LOCK_INDEX, UNLOCKED) === LOCKED_WITH_WAITERS) {
-      Atomics.notify(this.lockWords, LOCK_INDEX, 1);
-    }
   }
 }

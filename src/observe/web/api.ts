@@ -159,7 +159,7 @@ export async function fetchJson<T>(path: string, abort?: AbortSignal): Promise<T
       if (abort?.aborted) throw error;
       throw new ApiFailure(0, 'The server cannot be reached.');
     }
-    if (response.ok) return (await response.json()) as T;
+    if (response.ok) return await jsonOf<T>(response, abort);
     if (response.status === 429 && tries < MAX_TRIES) {
       const waitMs = 1000 * Math.max(1, Number(response.headers.get('Retry-After')) || 1);
       throttledUntilMs.value = Date.now() + waitMs;
@@ -167,6 +167,15 @@ export async function fetchJson<T>(path: string, abort?: AbortSignal): Promise<T
       continue;
     }
     throw new ApiFailure(response.status, await refusalText(response));
+  }
+}
+
+async function jsonOf<T>(response: Response, abort?: AbortSignal): Promise<T> {
+  try {
+    return (await response.json()) as T;
+  } catch (error) {
+    if (abort?.aborted) throw error;
+    throw new ApiFailure(0, 'The answer of the server broke off.');
   }
 }
 

@@ -21,18 +21,24 @@ export class BackwardPager {
 
   constructor(private readonly filter: EventFilter) {}
 
-  /** The last matching events before `beforeSeq`: at least `atLeast`, or all there are; a few hundred more at times. */
+  /**
+   * The last matching events before `beforeSeq`: at least `atLeast`, or all there are; a few hundred more at times. Fewer,
+   * but one at least, where events are so large that the API cuts its pages by bytes: then that many would be too much.
+   */
   async before(beforeSeq: number, atLeast: number, abort: AbortSignal): Promise<OlderPage> {
     let collected: ObservedEvent[] = [];
     let upTo = beforeSeq;
     let span = Math.ceil(atLeast * this.spread);
-    while (upTo > 1 && collected.length < atLeast) {
+    let isHeavy = false;
+    while (upTo > 1 && collected.length < (isHeavy ? 1 : atLeast)) {
       const since = Math.max(0, upTo - 1 - span);
       const page = await api.events(since, PAGE_MAX, this.filter, abort);
       const inside = page.events.filter((event) => event.seq < upTo);
       const reachesEnd = !page.has_more || inside.length < page.events.length || page.next_cursor >= upTo - 1;
       if (!reachesEnd) {
-        span = Math.max(PAGE_MAX, Math.floor(span / 4)); // denser than thought: a thousand numbers always fit
+        // Denser than thought; or heavier: a page has one event at least, so it ends when the span is one.
+        isHeavy ||= page.events.length < PAGE_MAX;
+        span = Math.max(1, Math.floor(Math.min(span, upTo - 1) / 4));
         continue;
       }
       collected = [...inside, ...collected];

@@ -64,10 +64,18 @@ export class EventWindow {
   private readonly abort = new AbortController();
   private stream: LiveStream | null = null;
   private held: ObservedEvent[] = [];
-  private isHeld = false;
+  private isHeld: boolean;
+  /** Rises when the run is replaced or cut: what was asked for at an end of the old one does not fit this one. */
+  private run = 0;
 
+  /** Asks for nothing yet: a window may be made while drawing and never be shown. */
   constructor(private readonly query: WindowQuery) {
     this.pager = new BackwardPager(query.filter);
+    this.isHeld = query.aroundSeq > 0;
+  }
+
+  /** To be called once. */
+  open(): void {
     void this.start();
   }
 
@@ -91,7 +99,9 @@ export class EventWindow {
 
   /** After a failure: what failed is tried again. */
   retry(): void {
-    if (this.stream === null) void this.start();
+    const { rows, searchedTo } = this.state.peek();
+    const nothingYet = rows.length === 0 && searchedTo === EMPTY.searchedTo;
+    if (this.stream === null || nothingYet) void this.start();
     else void this.loadOlder(true);
   }
 
@@ -99,6 +109,7 @@ export class EventWindow {
     const { loading, reachedStart, rows, searchedTo, searchRests } = this.state.peek();
     if (loading !== null || reachedStart || (searchRests && !goOn)) return;
     await this.load('older', async () => {
+      const { run } = this;
       let before = Math.min(searchedTo, rows[0]?.seq ?? searchedTo);
       const found: ObservedEvent[] = [];
       const pages = this.query.search === '' ? 1 : SEARCH_PAGES;
@@ -109,6 +120,7 @@ export class EventWindow {
         found.unshift(...older.events.filter((event) => this.matches(event)));
         before = older.fromSeq;
       }
+      if (run !== this.run) return;
       this.set({ searchRests: this.query.search !== '' && before > 1 && found.length < wanted });
       this.addOlder(found, before);
     });
@@ -118,8 +130,10 @@ export class EventWindow {
     const { loading, reachedHead, rows } = this.state.peek();
     if (loading !== null || reachedHead) return;
     await this.load('newer', async () => {
+      const { run } = this;
       const since = rows.at(-1)?.seq ?? 0;
       const page = await api.events(since, PAGE, this.query.filter, this.abort.signal);
+      if (run !== this.run) return;
       const state = this.state.peek();
       const found = page.events.filter((event) => this.matches(event) && event.seq > (state.rows.at(-1)?.seq ?? 0));
       this.addNewer(found);
@@ -130,7 +144,8 @@ export class EventWindow {
 
   private async start(around = this.query.aroundSeq): Promise<void> {
     this.held = [];
-    this.set({ ...EMPTY, addedOnTop: 0 });
+    this.run++;
+    this.set(EMPTY);
     await this.load('first', async () => {
       const { last_seq: head } = await api.overview(this.abort.signal);
       if (this.stream === null) {
@@ -148,9 +163,7 @@ export class EventWindow {
   private async startAtHead(head: number): Promise<void> {
     const older = await this.pager.before(head + 1, PAGE, this.abort.signal);
     const rows = older.events.filter((event) => this.matches(event));
-    // The stream may have brought newer ones while the page was on its way.
     this.set({ rows, searchedTo: older.fromSeq, reachedStart: older.fromSeq <= 1, reachedHead: true });
-    this.release();
   }
 
   private async startAround(seq: number, head: number): Promise<void> {
@@ -160,7 +173,6 @@ export class EventWindow {
     const rows = [...older.events, ...newer].filter((event) => this.matches(event));
     const reachedHead = !page.has_more || newer.length < page.events.length;
     this.set({ rows, searchedTo: older.fromSeq, reachedStart: older.fromSeq <= 1, reachedHead });
-    this.isHeld = true;
   }
 
   private async load(what: 'first' | 'older' | 'newer', work: () => Promise<void>): Promise<void> {
@@ -168,6 +180,7 @@ export class EventWindow {
     try {
       await work();
       this.set({ loading: null });
+      if (!this.isHeld && this.state.peek().pending > 0) this.release(); // what came in during the work
     } catch (error) {
       if (this.abort.signal.aborted) return;
       if (!(error instanceof ApiFailure)) throw error;
@@ -179,7 +192,8 @@ export class EventWindow {
     const matching = this.query.search === '' ? events : events.filter((event) => this.matches(event));
     if (matching.length === 0) return;
     const { pending, loading, reachedHead } = this.state.peek();
-    if (!this.isHeld && loading === null && reachedHead) {
+    const isBusy = loading !== null && loading !== 'older'; // older ones join at the other end
+    if (!this.isHeld && !isBusy && reachedHead) {
       this.addNewer(matching);
       return;
     }
@@ -192,6 +206,7 @@ export class EventWindow {
     if (!reachedHead) return;
     if (pending > this.held.length) {
       // More than was kept: the run that was shown ends here, and the newest one takes its place.
+      this.run++;
       this.set({ rows: [], reachedStart: false, searchedTo: Number.MAX_SAFE_INTEGER });
     }
     const last = this.state.peek().rows.at(-1)?.seq ?? 0;
@@ -206,6 +221,7 @@ export class EventWindow {
     const { rows, addedOnTop } = this.state.peek();
     const all = [...rows, ...events];
     const surplus = all.length > MAX_ROWS + PAGE ? all.length - MAX_ROWS : 0;
+    if (surplus > 0) this.run++;
     this.set({
       rows: surplus > 0 ? all.slice(surplus) : all,
       addedOnTop: addedOnTop + events.length,

@@ -13,6 +13,8 @@ export interface Loaded<T> {
 export interface LoadOptions {
   /** Again after this many milliseconds, for as long as the tab is visible; 0 for never. */
   readonly everyMs?: number;
+  /** Again when it changes, after the load under way: however fast changes come, something is shown. */
+  readonly change?: number;
   /** Again as soon as something was removed. */
   readonly onRemovals?: boolean;
 }
@@ -31,6 +33,7 @@ export function useLoaded<T>(
     failure: null,
   });
   const [round, setRound] = useState(0);
+  const under = useRef({ isUnderWay: false, again: false });
   const loadRef = useRef(load);
   loadRef.current = load;
   const everyMs = options.everyMs ?? 0;
@@ -39,8 +42,11 @@ export function useLoaded<T>(
   useEffect(() => {
     const abort = new AbortController();
     let timer: number | undefined;
+    const way = { isUnderWay: false, again: false };
+    under.current = way;
     const run = async (): Promise<void> => {
       let againMs = everyMs;
+      way.isUnderWay = true;
       try {
         const data = await loadRef.current(abort.signal);
         if (!abort.signal.aborted) setState({ key, data, failure: null });
@@ -50,7 +56,12 @@ export function useLoaded<T>(
         setState((old) => ({ key, data: old.key === key && error.status !== 404 ? old.data : null, failure: error }));
         if (error.status === 0 || error.status >= 500) againMs = RETRY_MS;
       }
-      if (againMs > 0 && !abort.signal.aborted) timer = window.setTimeout(whenVisible, againMs);
+      if (abort.signal.aborted) return;
+      way.isUnderWay = false;
+      if (way.again) {
+        way.again = false;
+        await run();
+      } else if (againMs > 0) timer = window.setTimeout(whenVisible, againMs);
     };
     const whenVisible = (): void => {
       if (!document.hidden) void run();
@@ -62,8 +73,19 @@ export function useLoaded<T>(
       window.clearTimeout(timer);
     };
   }, [key, everyMs, round, removals]);
+  const reload = (): void => {
+    if (under.current.isUnderWay) under.current.again = true;
+    else setRound((old) => old + 1);
+  };
+  const change = options.change ?? 0;
+  const changeBefore = useRef(change);
+  useEffect(() => {
+    if (changeBefore.current === change) return;
+    changeBefore.current = change;
+    reload();
+  }, [change]);
   const current = state.key === key ? state : { data: null, failure: null };
-  return { data: current.data, failure: current.failure, reload: () => setRound((old) => old + 1) };
+  return { data: current.data, failure: current.failure, reload };
 }
 
 /** The time, read again every second. */

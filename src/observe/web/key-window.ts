@@ -42,6 +42,8 @@ export class KeyWindow {
   readonly state = signal<KeysState>(EMPTY);
   private readonly abort = new AbortController();
   private stream: LiveStream | null = null;
+  private isUnderWay = false;
+  private startAgain = false;
 
   constructor(private readonly prefix: string) {
     void this.start();
@@ -63,7 +65,12 @@ export class KeyWindow {
     });
   }
 
+  /** From the first key again; during a request, once that is over: notices of removals come many at a time. */
   async start(): Promise<void> {
+    if (this.isUnderWay) {
+      this.startAgain = true;
+      return;
+    }
     await this.load(async () => {
       const { last_seq: seq } = await api.overview(this.abort.signal);
       const page = await api.keys(this.prefix, null, PAGE, this.abort.signal);
@@ -107,6 +114,7 @@ export class KeyWindow {
   }
 
   private async load(work: () => Promise<void>): Promise<void> {
+    this.isUnderWay = true;
     this.set({ loading: true, failure: null });
     try {
       await work();
@@ -115,7 +123,12 @@ export class KeyWindow {
       if (this.abort.signal.aborted) return;
       if (!(error instanceof ApiFailure)) throw error;
       this.set({ loading: false, failure: error.message });
+    } finally {
+      this.isUnderWay = false;
     }
+    if (!this.startAgain) return;
+    this.startAgain = false;
+    await this.start();
   }
 
   private set(change: Partial<KeysState>): void {

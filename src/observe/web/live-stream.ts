@@ -18,6 +18,10 @@ export const liveState = signal<LiveState>({ kind: 'off' });
 /** Rises with every removal told by the stream, and when the stream opens where there were removals. */
 export const removalsSeen = signal(0);
 
+/** Removals in the log when it was last looked at, null if it could not be. Views that load again open their stream again:
+ *  only what is new may make them load again, or it would never end. */
+let removalsKnown: number | null = 0;
+
 /** What a removal notice says: the key or the message whose content is gone. */
 export interface RemovalNotice {
   /** When; what was written under the key later is another value. */
@@ -104,13 +108,15 @@ export class LiveStream {
   /** No notice came of removals between what the view has loaded and the moment this stream was open. */
   private async catchUpOnRemovals(): Promise<void> {
     try {
-      const { removals } = await api.removals();
-      if (this.closed || removals.length === 0) return;
-      removalsSeen.value++;
+      const { removals, total } = await api.removals();
+      if (this.closed) return;
+      if (total !== removalsKnown) removalsSeen.value++;
+      removalsKnown = total;
       for (const removal of removals.slice(-MAX_CAUGHT_UP_REMOVALS)) this.handlers.onRemoval?.(removal);
     } catch (error) {
       if (!(error instanceof ApiFailure)) throw error;
-      removalsSeen.value++; // views look for themselves
+      if (removalsKnown !== null) removalsSeen.value++; // views look for themselves
+      removalsKnown = null;
     }
   }
 
@@ -120,6 +126,7 @@ export class LiveStream {
     if (typeof seq !== 'number' || typeof frame.type !== 'string') {
       this.flush(); // a removal may be of one of these
       removalsSeen.value++;
+      if (removalsKnown !== null) removalsKnown++;
       this.handlers.onRemoval?.(frame as unknown as RemovalNotice);
       return;
     }

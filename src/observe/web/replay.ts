@@ -41,6 +41,8 @@ export class Replay {
   private since = 0;
   private moreToCome = true;
   private abort = new AbortController();
+  /** The page under way; whoever needs it waits for the same one. */
+  private fetching: Promise<void> | null = null;
   private frame = 0;
   private lastFrameMs = 0;
 
@@ -53,10 +55,26 @@ export class Replay {
     this.ahead = [];
     this.since = seq;
     this.moreToCome = true;
+    this.fetching = null;
     this.set({ seq, loading: false, atEnd: false, failure: null, ...(atMs !== null && { atMs }) });
     await this.fetchAhead();
     const next = this.ahead[0];
     if (atMs === null && next !== undefined) this.set({ atMs: Date.parse(next.ts) });
+  }
+
+  /** Goes to a moment, and stays where it is when `abort` or a failure, told in the state, comes before it is known.
+   *  @param onLeave called right before the place is another one */
+  async seekTime(atMs: number, abort: AbortSignal, onLeave: () => void): Promise<void> {
+    try {
+      const { seq } = await api.seqAt(new Date(atMs).toISOString(), abort);
+      if (abort.aborted) return;
+      onLeave();
+      await this.seek(seq, atMs);
+    } catch (error) {
+      if (abort.aborted) return;
+      if (!(error instanceof ApiFailure)) throw error;
+      this.set({ failure: error.message });
+    }
   }
 
   play(): void {
@@ -79,7 +97,9 @@ export class Replay {
   /** Hands out the next event at once, however far away it is. */
   async step(): Promise<void> {
     this.pause();
-    if (this.ahead.length === 0) await this.fetchAhead();
+    this.set({ failure: null });
+    // Again when the place was changed meanwhile
+    while (this.ahead.length === 0 && this.moreToCome && this.state.peek().failure === null) await this.fetchAhead();
     const next = this.ahead.shift();
     if (next !== undefined) this.hand([next], Date.parse(next.ts));
   }
@@ -116,12 +136,22 @@ export class Replay {
     if (events.length > 0) this.onEvents(events);
   }
 
-  private async fetchAhead(): Promise<void> {
-    if (this.state.peek().loading || !this.moreToCome) return;
+  private fetchAhead(): Promise<void> {
+    if (!this.moreToCome) return Promise.resolve();
+    if (this.fetching !== null) return this.fetching;
+    const fetching = this.fetchPage().finally(() => {
+      if (this.fetching === fetching) this.fetching = null;
+    });
+    this.fetching = fetching;
+    return fetching;
+  }
+
+  private async fetchPage(): Promise<void> {
     this.set({ loading: true, failure: null });
     const { signal: aborted } = this.abort;
     try {
       const page = await api.events(this.since, PAGE, NO_FILTER, aborted);
+      if (aborted.aborted) return;
       this.ahead.push(...page.events);
       this.since = page.next_cursor;
       this.moreToCome = page.has_more;

@@ -5,8 +5,11 @@ import { LiveStream } from './live-stream.js';
 
 const RETRY_MS = 4_000;
 
-/** @param types comma between them; the stream is opened again when they change */
-export function useStream(types: string, onEvents: (events: readonly ObservedEvent[]) => void): void {
+/**
+ * @param types comma between them; the stream is opened again when they change
+ * @param since begins after this event, for a view that loaded what came before; the newest one when absent
+ */
+export function useStream(types: string, onEvents: (events: readonly ObservedEvent[]) => void, since?: number): void {
   const handler = useRef(onEvents);
   handler.current = onEvents;
   useEffect(() => {
@@ -15,7 +18,7 @@ export function useStream(types: string, onEvents: (events: readonly ObservedEve
     let timer: number | undefined;
     const open = async (): Promise<void> => {
       try {
-        const { last_seq: seq } = await api.overview(abort.signal);
+        const seq = since ?? (await api.overview(abort.signal)).last_seq;
         if (abort.signal.aborted) return;
         stream = new LiveStream({ types: types.split(','), agent: '' }, seq, {
           onEvents: (events) => handler.current(events),
@@ -32,5 +35,5 @@ export function useStream(types: string, onEvents: (events: readonly ObservedEve
       window.clearTimeout(timer);
       stream?.close();
     };
-  }, [types]);
+  }, [types, since]);
 }

@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 import { writeDurably } from './durable-files.js';
 
 /**
@@ -32,6 +32,19 @@ export function listBackups(dataDir: string): BackupRecord[] {
   return readRecords(dataDir).map(({ path, created_at, last_seq }) => {
     return { path, createdAt: created_at, lastSeq: last_seq, isPresent: existsSync(path) };
   });
+}
+
+/**
+ * Paths of those that may hold what was logged with `firstSeq` or later. A backup of which nobody knows where it ends may
+ * hold anything. One that is not where it was made may lie elsewhere, on a disk that was taken away; but not an original
+ * that `reshard` kept in the data directory itself.
+ */
+export function backupsHolding(dataDir: string, firstSeq: number): string[] {
+  const within = `${resolve(dataDir)}${sep}`;
+  return listBackups(dataDir)
+    .filter(({ path, isPresent }) => isPresent || !path.startsWith(within))
+    .filter(({ lastSeq }) => lastSeq === null || lastSeq >= firstSeq)
+    .map(({ path }) => path);
 }
 
 /** Adds a record, or replaces the one of the same path; durable when it resolves. */

@@ -17,13 +17,13 @@ const PEERS = 8;
 /** A newcomer's few bars stand at the end of a chart that is as wide as any. */
 const MIN_BARS = 40;
 const REFRESH_MS = 10_000;
+/** The figures are asked for this long after the first event of a burst. */
+const FIGURES_MS = 500;
 
 export function AgentProfile({ address }: { readonly address: string }): JSX.Element {
   const [round, setRound] = useState(0);
-  const agent = useLoaded(`${address} ${round}`, (abort) => api.agent(address, abort));
-  const [kept, setKept] = useState(agent.data);
-  if (agent.data !== null && agent.data !== kept) setKept(agent.data);
-  const figures = agent.data ?? kept;
+  const agent = useLoaded(address, (abort) => api.agent(address, abort), { change: round });
+  const figures = agent.data;
   const nowMs = useNow();
   if (agent.failure?.status === 404) {
     return (
@@ -136,8 +136,10 @@ function Recent({ address, onActivity }: { readonly address: string; readonly on
     const stream = new LiveStream({ types: [], agent: address }, start.seq, {
       onEvents: (more) => {
         setEvents((old) => [...old, ...more].slice(-RECENT));
-        window.clearTimeout(timer);
-        timer = window.setTimeout(onActivity, 500); // the figures, once a burst is over
+        timer ??= window.setTimeout(() => {
+          timer = undefined;
+          onActivity();
+        }, FIGURES_MS);
       },
     });
     return () => {

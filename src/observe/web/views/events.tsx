@@ -26,15 +26,16 @@ export function EventsView(): JSX.Element {
   const chosen = Number.isSafeInteger(seq) && seq > 0 ? seq : 0;
   const [jump, setJump] = useState({ seq: chosen, round: 0 });
   const narrowing = `${types} ${agent} ${search}`;
-  const narrowedBefore = useRef(narrowing);
-  if (narrowedBefore.current !== narrowing) {
-    narrowedBefore.current = narrowing;
-    if (jump.seq !== chosen) setJump({ seq: chosen, round: jump.round + 1 }); // from the newest again
-  }
-  // A row that was chosen by hand is held already; only a seq from elsewhere moves the window.
+  const before = useRef({ narrowing, chosen });
+  const { narrowing: narrowedBefore, chosen: chosenBefore } = before.current;
+  before.current = { narrowing, chosen };
   const held = useRef<EventWindow | null>(null);
-  if (chosen !== 0 && chosen !== jump.seq && !holds(held.current, chosen))
+  if (narrowedBefore !== narrowing) {
+    if (jump.seq !== chosen) setJump({ seq: chosen, round: jump.round + 1 }); // from the newest again
+  } else if (chosen !== chosenBefore && chosen !== 0 && chosen !== jump.seq && !holds(held.current, chosen)) {
+    // A row that was chosen by hand is held already; only a seq from elsewhere moves the window.
     setJump({ seq: chosen, round: jump.round + 1 });
+  }
   // A jump to the same seq again is a new window too
   const events = useMemo(
     () =>
@@ -46,7 +47,10 @@ export function EventsView(): JSX.Element {
     [types, agent, search, jump.seq, jump.round],
   );
   held.current = events;
-  useEffect(() => () => events.close(), [events]);
+  useEffect(() => {
+    events.open();
+    return () => events.close();
+  }, [events]);
   const place = (change: Readonly<Record<string, string>>): void =>
     replaceRoute(href('events', '', { type: types, agent, q: search, seq: query.seq ?? '', ...change }));
   return (
@@ -57,6 +61,10 @@ export function EventsView(): JSX.Element {
       searching={search !== ''}
       jumped={jump.seq}
       onChoose={(next) => place({ seq: next === 0 ? '' : String(next) })}
+      onJump={(next) => {
+        setJump((old) => ({ seq: next, round: old.round + 1 }));
+        place({ seq: String(next) });
+      }}
       onHead={() => {
         setJump((old) => ({ seq: 0, round: old.round + 1 }));
         place({ seq: '' });
@@ -77,6 +85,12 @@ function holds(events: EventWindow | null, seq: number): boolean {
   return events?.state.peek().rows.some((event) => event.seq === seq) ?? false;
 }
 
+/** Newest first: where the event stands or, there being none of that number or it being filtered out, the next one does. */
+function nearestIndex(rows: readonly ObservedEvent[], seq: number): number {
+  const row = rows.findIndex((event) => event.seq >= seq);
+  return row === -1 ? 0 : rows.length - 1 - row;
+}
+
 interface FeedProps {
   readonly events: EventWindow;
   readonly chosen: number;
@@ -85,6 +99,7 @@ interface FeedProps {
   readonly jumped: number;
   readonly filters: JSX.Element;
   readonly onChoose: (seq: number) => void;
+  readonly onJump: (seq: number) => void;
   readonly onHead: () => void;
 }
 
@@ -96,13 +111,29 @@ function Feed(props: FeedProps): JSX.Element {
   const [paused, setPaused] = useState(false);
   const list = useRef<HTMLDivElement>(null);
   const scrolled = useRef(false);
+  const range = useRef({ first: -1, last: -1 });
   const narrow = useMedia('(max-width: 719px)');
   const at = (index: number): ObservedEvent | undefined => rows[count - 1 - index];
   const chosenRow = chosen === 0 ? -1 : rows.findIndex((event) => event.seq === chosen);
   const chosenIndex = chosenRow === -1 ? -1 : count - 1 - chosenRow;
 
+  // Another window begins at its top, or around the event that was jumped to.
+  const eventsBefore = useRef<EventWindow | null>(null);
+  if (eventsBefore.current !== events) {
+    eventsBefore.current = events;
+    scrolled.current = props.jumped > 0;
+  }
   const hold = (): void => events.hold(paused || scrolled.current);
   useEffect(hold, [paused, events]);
+  const fill = (): void => {
+    const { first, last } = range.current;
+    if (last >= count - NEAR_END) void events.loadOlder();
+    if (first <= NEAR_END) void events.loadNewer();
+  };
+  // What was asked for during another request was not asked; after a failure it is the reader who asks again.
+  useEffect(() => {
+    if (state.loading === null && state.failure === null && count > 0) fill();
+  }, [state.loading]);
   const step = (by: number): void => {
     const next = at(chosenIndex === -1 ? 0 : Math.min(count - 1, Math.max(0, chosenIndex + by)));
     if (next !== undefined) props.onChoose(next.seq);
@@ -131,7 +162,7 @@ function Feed(props: FeedProps): JSX.Element {
           <Icon name={paused ? 'play' : 'pause'} />
           {paused ? 'Go on' : 'Pause'}
         </button>
-        <Jump onJump={props.onChoose} />
+        <Jump onJump={props.onJump} />
       </PageHead>
       {props.filters}
       <div class={shown === undefined ? 'feed' : 'feed feed-split'}>
@@ -154,19 +185,28 @@ function Feed(props: FeedProps): JSX.Element {
               rowHeight={narrow ? 58 : 34}
               rowKey={(index) => at(index)?.seq ?? index}
               addedOnTop={state.addedOnTop}
-              showIndex={chosenIndex}
+              followsTop={state.reachedHead}
+              show={
+                chosen === 0
+                  ? null
+                  : {
+                      key: `${chosen}`,
+                      index: props.jumped === chosen ? nearestIndex(rows, chosen) : chosenIndex,
+                      align: props.jumped === chosen ? 'center' : 'nearest',
+                    }
+              }
               active={{ index: chosenIndex, id: `event-${chosen}` }}
-              showAlign={props.jumped === chosen ? 'center' : 'auto'}
               listRef={list}
               onRange={(first, last) => {
-                if (last >= count - NEAR_END) void events.loadOlder();
-                if (first <= NEAR_END) void events.loadNewer();
+                range.current = { first, last };
+                fill();
               }}
               attributes={{
                 class: 'rows',
                 role: 'listbox',
                 tabIndex: 0,
                 'aria-label': 'Events, newest first',
+                'aria-busy': state.loading !== null,
                 onScroll: (event) => {
                   scrolled.current = event.currentTarget.scrollTop > 20;
                   hold();

@@ -20,16 +20,21 @@ const TABLE_ROWS = 200;
 const REDRAW_MS = 400;
 
 export function NetworkView(): JSX.Element {
-  const network = useLoaded('network', (abort) => api.network(abort));
-  const model = useMemo(() => (network.data === null ? null : new NetworkModel(network.data)), [network.data]);
-  if (model === null) {
+  // The position first: a newcomer between the two answers is told again rather than never.
+  const network = useLoaded('network', async (abort) => {
+    const { last_seq: since } = await api.overview(abort);
+    return { since, network: await api.network(abort) };
+  });
+  const { data } = network;
+  const model = useMemo(() => (data === null ? null : new NetworkModel(data.network)), [data]);
+  if (data === null || model === null) {
     return network.failure === null ? (
       <Loading what="the network" />
     ) : (
       <Trouble text={network.failure.message} onRetry={network.reload} />
     );
   }
-  return <LiveNetwork model={model} />;
+  return <LiveNetwork model={model} since={data.since} />;
 }
 
 /** The smallest count that leaves few enough links to be told apart. */
@@ -38,7 +43,7 @@ function readableLeast(model: NetworkModel): number {
   return counts.length <= MAX_LINKS ? 1 : (counts[MAX_LINKS] ?? 0) + 1;
 }
 
-function LiveNetwork({ model }: { readonly model: NetworkModel }): JSX.Element {
+function LiveNetwork({ model, since }: { readonly model: NetworkModel; readonly since: number }): JSX.Element {
   const { subject, query } = route.value;
   const [version, redraw] = useReducer((count: number) => count + 1, 0);
   const drawable = useMemo(canDraw, []);
@@ -47,19 +52,23 @@ function LiveNetwork({ model }: { readonly model: NetworkModel }): JSX.Element {
   const asTable = query.as === 'table' || !drawable;
   const picture = useRef<NetworkPicture | null>(null);
   const pending = useRef(0);
-  useStream('message_sent,agent_registered', (events) => {
-    const lit: string[] = [];
-    for (const event of events) {
-      model.take(event);
-      if (event.type === 'message_sent') lit.push(linkKey(field(event, 'from'), field(event, 'to')));
-    }
-    picture.current?.light(lit);
-    if (pending.current !== 0) return;
-    pending.current = window.setTimeout(() => {
-      pending.current = 0;
-      redraw(undefined);
-    }, REDRAW_MS);
-  });
+  useStream(
+    'message_sent,agent_registered',
+    (events) => {
+      const lit: string[] = [];
+      for (const event of events) {
+        model.take(event);
+        if (event.type === 'message_sent') lit.push(linkKey(field(event, 'from'), field(event, 'to')));
+      }
+      picture.current?.light(lit);
+      if (pending.current !== 0) return;
+      pending.current = window.setTimeout(() => {
+        pending.current = 0;
+        redraw(undefined);
+      }, REDRAW_MS);
+    },
+    since,
+  );
   useEffect(() => () => window.clearTimeout(pending.current), []);
   useViewShortcuts([
     {

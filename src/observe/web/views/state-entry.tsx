@@ -22,11 +22,9 @@ export interface StateEntryProps {
 }
 
 export function StateEntryView({ name, change, back }: StateEntryProps): JSX.Element {
-  const entry = useLoaded(`${change} ${name}`, (abort) => loadEntry(name, abort), { onRemovals: true });
-  const [kept, setKept] = useState<StateEntry | null>(null);
-  if (entry.data !== null && entry.data !== kept) setKept(entry.data);
+  const entry = useLoaded(name, (abort) => loadEntry(name, abort), { change, onRemovals: true });
   const gone = entry.failure?.status === 404;
-  const shown = entry.data ?? (gone ? null : kept); // the old value stays until the new one is here
+  const shown = entry.data; // the old value stays until the new one is here
   return (
     <section class="entry" aria-label="Value">
       <div class="detail-head">
@@ -113,26 +111,22 @@ function prettyJson(text: string): string | null {
 }
 
 function History({ name, change }: { readonly name: string; readonly change: number }): JSX.Element | null {
-  const history = useLoaded(`${change} ${name}`, (abort) => api.history(name, null, VERSIONS, abort), {
-    onRemovals: true,
-  });
-  const [kept, setKept] = useState<readonly ObservedEvent[] | null>(null);
+  const history = useLoaded(name, (abort) => api.history(name, null, VERSIONS, abort), { change, onRemovals: true });
   const [chosen, setChosen] = useState(0);
-  if (history.data !== null && history.data.versions !== kept) setKept(history.data.versions);
-  const versions = history.data?.versions ?? kept;
-  if (versions === null) {
+  if (history.data === null) {
     return history.failure === null ? (
       <Loading what="the history" />
     ) : (
       <Trouble text={history.failure.message} onRetry={history.reload} />
     );
   }
+  const { versions } = history.data;
   const found = versions.findIndex((version) => version.seq === chosen);
   const index = found === -1 ? 0 : found;
   const version = versions[index];
   if (version === undefined) return null;
   const before = versions[index + 1];
-  const more = history.data?.next_cursor !== null && history.data !== null;
+  const more = history.data.next_cursor !== null;
   return (
     <div class="history">
       <h3>History</h3>

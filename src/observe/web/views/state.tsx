@@ -124,8 +124,11 @@ interface TreeProps {
 function Tree({ state, chosen, prefix, onMore }: TreeProps): JSX.Element {
   const [open, setOpen] = useState<ReadonlySet<string>>(new Set());
   const [cursor, setCursor] = useState(0);
+  /** What the list keeps in sight: the key that was chosen, or where the keyboard went since. */
+  const [followed, setFollowed] = useState<'chosen' | 'cursor'>('chosen');
   // Once for each chosen key, so that its branches can be closed again
   useEffect(() => {
+    setFollowed('chosen');
     if (chosen !== '') setOpen((old) => new Set([...old, ...pathsTo(chosen)]));
   }, [chosen]);
   const rows = useMemo(() => treeRows(state.keys, open), [state.keys, open]);
@@ -146,14 +149,18 @@ function Tree({ state, chosen, prefix, onMore }: TreeProps): JSX.Element {
     const row = rows[active];
     if (row === undefined) return;
     const isOpen = open.has(row.path);
-    if (event.key === 'ArrowDown') setCursor(Math.min(rows.length - 1, active + 1));
-    else if (event.key === 'ArrowUp') setCursor(Math.max(0, active - 1));
-    else if (event.key === 'Home') setCursor(0);
-    else if (event.key === 'End') setCursor(rows.length - 1);
+    const moveTo = (index: number): void => {
+      setCursor(index);
+      setFollowed('cursor');
+    };
+    if (event.key === 'ArrowDown') moveTo(Math.min(rows.length - 1, active + 1));
+    else if (event.key === 'ArrowUp') moveTo(Math.max(0, active - 1));
+    else if (event.key === 'Home') moveTo(0);
+    else if (event.key === 'End') moveTo(rows.length - 1);
     else if (event.key === 'Enter' || event.key === ' ') act(row);
     else if (event.key === 'ArrowRight' && row.kind === 'branch' && !isOpen) toggle(row.path, true);
     else if (event.key === 'ArrowLeft' && row.kind === 'branch' && isOpen) toggle(row.path, false);
-    else if (event.key === 'ArrowLeft') setCursor(parentOf(rows, active));
+    else if (event.key === 'ArrowLeft') moveTo(parentOf(rows, active));
     else return;
     event.preventDefault();
   };
@@ -164,7 +171,11 @@ function Tree({ state, chosen, prefix, onMore }: TreeProps): JSX.Element {
         count={rows.length}
         rowHeight={30}
         rowKey={(index) => `${rows[index]?.kind}:${rows[index]?.path}`}
-        showIndex={chosenIndex === -1 ? active : chosenIndex}
+        show={
+          followed === 'chosen'
+            ? { key: `chosen ${chosen}`, index: chosenIndex, align: 'nearest' }
+            : { key: `cursor ${active}`, index: active, align: 'nearest' }
+        }
         active={{ index: active, id: `tree-${active}` }}
         attributes={{
           class: 'rows tree',

@@ -92,6 +92,8 @@ function Player({ span }: { readonly span: Span }): JSX.Element {
   const counts = useRef(new Map<string, number>());
   const [speed, setSpeed] = useState<number>(10);
   const [scrubbed, setScrubbed] = useState<number | null>(null);
+  /** A step was asked for on the way to another moment: it is taken there. */
+  const stepWanted = useRef(false);
   const replay = useMemo(
     () =>
       new Replay((events) => {
@@ -109,6 +111,7 @@ function Player({ span }: { readonly span: Span }): JSX.Element {
   };
   const wanted = Number(route.value.query.seq ?? '');
   useEffect(() => {
+    if (wanted > 0 && wanted === replay.state.peek().seq) return; // the link to where it was paused
     clear();
     if (Number.isSafeInteger(wanted) && wanted > 0) void replay.seek(wanted - 1, null);
     else if (replay.state.peek().seq === 0) void replay.seek(0, span.firstMs);
@@ -116,13 +119,18 @@ function Player({ span }: { readonly span: Span }): JSX.Element {
   useEffect(() => () => replay.close(), [replay]);
   useEffect(() => {
     if (scrubbed === null) return;
+    const abort = new AbortController();
     const timer = window.setTimeout(async () => {
-      const { seq } = await api.seqAt(new Date(scrubbed).toISOString());
-      clear();
-      await replay.seek(seq, scrubbed);
+      await replay.seekTime(scrubbed, abort.signal, clear);
+      if (abort.signal.aborted) return; // dragged on
       setScrubbed(null);
+      if (stepWanted.current) await replay.step();
+      stepWanted.current = false;
     }, SCRUB_SETTLE_MS);
-    return () => window.clearTimeout(timer);
+    return () => {
+      abort.abort();
+      window.clearTimeout(timer);
+    };
   }, [scrubbed, replay]);
   replay.speed = speed;
   const state = replay.state.value;
@@ -132,9 +140,13 @@ function Player({ span }: { readonly span: Span }): JSX.Element {
       replaceRoute(href('timeline', '', state.seq > 0 ? { seq: String(state.seq) } : {}));
     } else replay.play();
   };
+  const step = (): void => {
+    if (scrubbed === null) void replay.step();
+    else stepWanted.current = true;
+  };
   useViewShortcuts([
     { key: ' ', what: 'play or pause', run: toggle },
-    { key: 'ArrowRight', what: 'one event on', run: () => void replay.step() },
+    { key: 'ArrowRight', what: 'one event on', run: step },
     { key: '>', what: 'faster', run: () => setSpeed(SPEEDS.find((each) => each > speed) ?? speed) },
     { key: '<', what: 'slower', run: () => setSpeed(SPEEDS.findLast((each) => each < speed) ?? speed) },
   ]);
@@ -173,7 +185,7 @@ function Player({ span }: { readonly span: Span }): JSX.Element {
           <Icon name={state.playing ? 'pause' : 'play'} />
           {state.playing ? 'Pause' : 'Play'}
         </button>
-        <button type="button" class="button" onClick={() => void replay.step()}>
+        <button type="button" class="button" onClick={step}>
           One event
         </button>
         <div class="switch" role="group" aria-label="Speed">
