@@ -93,7 +93,7 @@ async function serve(flags: ServeFlags): Promise<void> {
     running = null;
     if (ending === null) exit();
     // Threads that listen close first: ending them as they are would abort the process (uWebSockets.js).
-    setTimeout(exit, FATAL_STOP_LIMIT_MS);
+    setTimeout(killSelf, FATAL_STOP_LIMIT_MS);
     ending?.stop().then(exit, exit);
   };
   process.on('uncaughtException', fatal);
@@ -125,12 +125,17 @@ async function stop(server: RunningServer, signal: string, logger: Logger): Prom
   logger.info({ signal }, 'stopping: requests in hand are finished, then everything is flushed');
   const limit = setTimeout(() => {
     logger.fatal({ limitMs: STOP_LIMIT_MS }, 'the stop took too long');
-    process.exit(EXIT_FAILED);
+    killSelf();
   }, STOP_LIMIT_MS);
   await server.stop();
   clearTimeout(limit);
   logger.info('stopped');
   process.exit(0);
+}
+
+/** When a stop hangs: process.exit would wait for the I/O threads, one of which may wait for a disk for ever. */
+function killSelf(): void {
+  process.kill(process.pid, 'SIGKILL');
 }
 
 function banner(config: Config, { addresses, shards }: RunningServer): string {

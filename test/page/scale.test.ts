@@ -282,7 +282,7 @@ test('two thousand agents are laid out and drawn without making the page stand s
   await page.locator('[data-layout=done]').waitFor({ timeout: 60_000 });
   await screenshot(page, 'scale-network');
   await page.getByRole('link', { name: 'Table' }).click();
-  assert.equal(await page.locator('.edge-table tbody tr').count(), 200);
+  await waitUntil(async () => (await page.locator('.edge-table tbody tr').count()) === 200, WITHIN);
   assertCalm();
 });
 

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { loadConfig } from '../../config/load.js';
 import { DataDirectoryError } from '../../shards/data-directory.js';
 import { type EngineSettings, engineSettings } from '../../shards/settings.js';
+import { endBySignal } from '../../shards/tools/interruption.js';
 import { StoreDamagedError } from '../../shards/tools/stored-rows.js';
 import { type ShownProgress, terminalProgress } from './progress.js';
 
@@ -11,9 +12,6 @@ import { type ShownProgress, terminalProgress } from './progress.js';
  */
 const EXIT_FAILED = 1;
 const EXIT_USAGE = 2;
-/** As shells have it: 128 + the signal's number. */
-const EXIT_INTERRUPTED = 130;
-const EXIT_TERMINATED = 143;
 
 export interface ToolFlags {
   readonly config?: string;
@@ -56,12 +54,12 @@ export async function runTool(
     return;
   }
   const progress = terminalProgress(false);
-  const interrupt = (exitCode: number) => (): never => {
-    progress.end();
-    process.exit(exitCode);
-  };
-  process.once('SIGINT', interrupt(EXIT_INTERRUPTED));
-  process.once('SIGTERM', interrupt(EXIT_TERMINATED));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      progress.end();
+      endBySignal(signal);
+    });
+  }
   try {
     const settings = { dataDir: loaded.config.dataDir, engine: engineSettings(loaded.config) };
     const outcome = await run(settings, progress);

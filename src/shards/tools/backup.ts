@@ -1,11 +1,11 @@
 import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { DataDirectoryError, lockDataDirectory, type Manifest, refuseUnfinished } from '../data-directory.js';
 import { realDisk } from '../disk.js';
 import { BACKUP_MANIFEST, generationName, listGenerations, readBackupManifest } from './backup-files.js';
 import { type MadeGeneration, NewGeneration } from './backup-generation.js';
-import { forgetBackups, recordBackup } from './backup-records.js';
+import { forgetBackups, listBackups, recordBackup } from './backup-records.js';
 import { closed, existingManifest } from './open-directory.js';
 import type { Progress } from './progress.js';
 
@@ -46,6 +46,7 @@ export async function backupDirectory(options: BackupOptions): Promise<BackupRep
   mkdirSync(backupDir, { recursive: true, mode: 0o700 });
   const lock = await lockDataDirectory(backupDir);
   try {
+    await forgetRemoved(dataDir, backupDir);
     const before = generationBefore(backupDir, manifest);
     const interrupted = listGenerations(backupDir, false).filter((path) => readBackupManifest(path) === null);
     await removeGenerations(
@@ -86,6 +87,19 @@ async function prune(dataDir: string, backupDir: string, newest: string, keep: n
   const pruned = listGenerations(backupDir, false).filter((generation) => !kept.has(generation));
   await removeGenerations(dataDir, backupDir, pruned);
   return pruned;
+}
+
+/** Records of interrupted generations that a run removed, and ended before it could say so. */
+async function forgetRemoved(dataDir: string, backupDir: string): Promise<void> {
+  const removed = listBackups(dataDir).filter(
+    ({ path, lastSeq, isPresent }) => lastSeq === null && !isPresent && dirname(path) === backupDir,
+  );
+  if (removed.length > 0) {
+    await forgetBackups(
+      dataDir,
+      removed.map(({ path }) => path),
+    );
+  }
 }
 
 async function removeGenerations(dataDir: string, backupDir: string, generations: readonly string[]): Promise<void> {

@@ -9,6 +9,7 @@ import { checkRegistrations, seedRegistrations } from './check-registrations.js'
 import { compareTables, locateRows } from './compare-tables.js';
 import { isLoggedAnywhere, ownerNameOf } from './event-owner.js';
 import { type Finding, Findings } from './findings.js';
+import { undoneBySignal } from './interruption.js';
 import { LOG_START, logBytes, mergeBySeq, readShardLog, type SourceEvent } from './log-source.js';
 import { existingManifest, lockIfStopped } from './open-directory.js';
 import { NO_PROGRESS, type Progress } from './progress.js';
@@ -57,12 +58,11 @@ export async function verifyDirectory(options: VerifyOptions): Promise<VerifyRep
   if (tempDir !== undefined) mkdirSync(tempDir, { recursive: true });
   const workDir = await mkdtemp(join(tempDir ?? tmpdir(), 'tabulum-verify-'));
   const cleanUp = (): void => rmSync(workDir, { recursive: true, force: true });
-  // A signal ends the command without running what follows.
-  process.once('exit', cleanUp);
+  const kept = undoneBySignal(cleanUp);
   try {
     return await new Verification(dataDir, workDir, lock === null && !isOwned, progress).run();
   } finally {
-    process.removeListener('exit', cleanUp);
+    kept();
     cleanUp();
     await lock?.close();
   }
