@@ -3,7 +3,7 @@
  * a seed and handed to it in place of the server's, so that no test has to write a million events.
  */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import type { Browser, Page, Route } from 'playwright-core';
 import { seededRandom, seedFor } from '../support/seed.js';
 import { launchServer, type TestServer } from '../support/server.js';
@@ -112,6 +112,19 @@ async function handData(page: Page, counts: Counts = { requests: 0, starts: 0 })
   await page.routeWebSocket('**/observe/events/stream*', () => undefined);
 }
 
+/** A page whose data are made up, before it asks for any. */
+async function visitMadeUp(t: TestContext, counts?: Counts): ReturnType<typeof visit> {
+  const visited = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
+  await handData(visited.page, counts);
+  return visited;
+}
+
+/** The feed, with its newest event in sight. */
+async function openFeed(page: Page): Promise<void> {
+  await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
+  await page.locator(`#event-${LAST_SEQ}`).waitFor();
+}
+
 /** The numbers of the rows that are in sight as a whole, top to bottom; none while a page of them is awaited. */
 function inSight(page: Page): Promise<number[]> {
   return page.evaluate(`(() => {
@@ -135,10 +148,8 @@ test('a million events: the newest at once, any by its number, a rare agent and 
   skip: withoutChromium,
 }, async (t) => {
   const counts = { requests: 0, starts: 0 };
-  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page, counts);
-  await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
-  await page.locator(`#event-${LAST_SEQ}`).waitFor();
+  const { page, assertCalm } = await visitMadeUp(t, counts);
+  await openFeed(page);
   assert.ok(counts.requests <= 4, `${counts.requests} requests for the first page`);
 
   await jumpTo(page, '1,500,000');
@@ -167,10 +178,8 @@ test('a jump stays where it led to while newer events are loaded, and leads ther
   skip: withoutChromium,
 }, async (t) => {
   const counts = { requests: 0, starts: 0 };
-  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page, counts);
-  await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
-  await page.locator(`#event-${LAST_SEQ}`).waitFor();
+  const { page, assertCalm } = await visitMadeUp(t, counts);
+  await openFeed(page);
   await jumpTo(page, '1500000');
   await page.locator('#event-1500000[aria-selected=true]').waitFor();
   await waitUntil(async () => (await inSight(page)).includes(1_500_000), WITHIN);
@@ -196,8 +205,7 @@ test('a jump stays where it led to while newer events are loaded, and leads ther
 });
 
 test('an event that comes while a search goes back is shown at once', { skip: withoutChromium }, async (t) => {
-  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page);
+  const { page, assertCalm } = await visitMadeUp(t);
   let say: ((text: string) => void) | undefined;
   await page.routeWebSocket('**/observe/events/stream*', (socket) => {
     say = (text) => socket.send(text);
@@ -231,10 +239,8 @@ test('an event that comes while a search goes back is shown at once', { skip: wi
 test('scrolling through tens of thousands of events keeps the page small and every row in order', {
   skip: withoutChromium,
 }, async (t) => {
-  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page);
-  await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
-  await page.locator(`#event-${LAST_SEQ}`).waitFor();
+  const { page, assertCalm } = await visitMadeUp(t);
+  await openFeed(page);
   await scrollDownTo(page, LAST_SEQ - 12_000 * STEP, 'end');
   const seqs = await page.locator('[role=option]').evaluateAll((rows) => rows.map((row) => Number(row.id.slice(6))));
   assert.ok(seqs.length < 100, `${seqs.length} rows exist`);
@@ -272,8 +278,7 @@ test('two thousand agents are laid out and drawn without making the page stand s
   const nodes = [...traffic].map(([name, { sent, received }]) => {
     return { address: name, messages_sent: sent, messages_received: received };
   });
-  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page);
+  const { page, assertCalm } = await visitMadeUp(t);
   await page.route('**/observe/network', (route) =>
     route.fulfill({ json: { nodes, edges: [...edges.values()], total_nodes: AGENTS, total_edges: LINKS } }),
   );
@@ -289,14 +294,12 @@ test('two thousand agents are laid out and drawn without making the page stand s
 test('more events than a paused page keeps: it goes on with the newest, in order', {
   skip: withoutChromium,
 }, async (t) => {
-  const { page, assertCalm } = await visit(t, browser, `http://127.0.0.1:${server.observePort}/#/transparency`);
-  await handData(page);
+  const { page, assertCalm } = await visitMadeUp(t);
   let say: (text: string) => void = () => undefined;
   await page.routeWebSocket('**/observe/events/stream*', (socket) => {
     say = (text) => socket.send(text);
   });
-  await page.goto(`http://127.0.0.1:${server.observePort}/#/events`);
-  await page.locator(`#event-${LAST_SEQ}`).waitFor();
+  await openFeed(page);
   await page.getByRole('button', { name: 'Pause' }).click();
   const flood = 2_400; // it keeps 2,000
   for (let number = 1; number <= flood; number++) say(JSON.stringify(eventAt(LAST_SEQ + number * STEP)));

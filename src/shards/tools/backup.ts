@@ -91,15 +91,10 @@ async function prune(dataDir: string, backupDir: string, newest: string, keep: n
 
 /** Records of interrupted generations that a run removed, and ended before it could say so. */
 async function forgetRemoved(dataDir: string, backupDir: string): Promise<void> {
-  const removed = listBackups(dataDir).filter(
-    ({ path, lastSeq, isPresent }) => lastSeq === null && !isPresent && dirname(path) === backupDir,
-  );
-  if (removed.length > 0) {
-    await forgetBackups(
-      dataDir,
-      removed.map(({ path }) => path),
-    );
-  }
+  const removed = listBackups(dataDir)
+    .filter(({ path, lastSeq, isPresent }) => lastSeq === null && !isPresent && dirname(path) === backupDir)
+    .map(({ path }) => path);
+  await forgetBackups(dataDir, removed);
 }
 
 async function removeGenerations(dataDir: string, backupDir: string, generations: readonly string[]): Promise<void> {
