@@ -10,7 +10,7 @@ import { cpus } from 'node:os';
 const BUSY_BELOW_IDLE = 0.25;
 /** Then it rests this many times as long as it worked: a tenth of one core is what it takes. */
 const REST_FACTOR = 9;
-/** A batch is over sooner than this allows for; a watcher waits no longer for what comes next. */
+/** A watcher waits no longer for what comes next; a batch of a busy machine takes no more than a ninth of it. */
 const MAX_REST_MS = 250;
 const LOOK_INTERVAL_MS = 250;
 
@@ -23,7 +23,8 @@ export interface ProcessorTimes {
 export class Courtesy {
   private last: ProcessorTimes;
   private lookedMs: number;
-  private isBusy = false;
+  /** As of the last look. */
+  isBusy = false;
 
   constructor(
     private readonly times: () => ProcessorTimes = processorTimes,

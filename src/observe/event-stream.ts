@@ -19,6 +19,12 @@ import type { TransparencyLog } from './transparency.js';
 
 /** A live watcher with more than this unread is dropped; the connection itself allows for more, see the service. */
 export const MAX_UNREAD_BYTES = 1024 * 1024;
+/**
+ * Live watchers are served so many at a time, with a pause in between: one long run of sends, and of clients that wake up
+ * for them, is what agents' slowest requests would wait for (bench/scenarios/observers.ts).
+ */
+const SERVED_AT_ONCE = 10;
+const SERVING_PAUSE_MS = 3;
 /** A replaying watcher is given its next page when it has read the one before. */
 const REPLAY_PAGE_EVENTS = 200;
 const REPLAY_PAGE_BYTES = 512 * 1024;
@@ -40,6 +46,7 @@ export interface WatcherTerms {
 
 export class EventStream {
   private readonly watchers = new Set<Watcher>();
+  private round: Round | null = null;
 
   constructor(private readonly options: EventStreamOptions) {}
 
@@ -55,19 +62,48 @@ export class EventStream {
     return watcher;
   }
 
-  /** Events that have just come into the index. Each is encoded once, whoever wants it. */
+  /** Events that have just come into the index. Each is encoded once, whoever wants it. All are sent before the next. */
   publish(lines: readonly TailLine[]): void {
+    while (this.round !== null) this.serve(this.round);
     if (this.watchers.size === 0) return;
     const { transparency } = this.options;
     const events = lines.map((line) => new StreamEvent(line, transparency)).filter((event) => event.typeId !== 0);
-    for (const watcher of this.watchers) watcher.offer(events);
+    this.round = { events, watchers: [...this.watchers], served: 0, pause: null };
+    this.serve(this.round);
   }
 
-  /** A message to those who asked for notices. */
+  /** A message to those who asked for notices. Contents may have been removed: nobody is sent from memory what is not sent yet. */
   notify(notice: object): void {
+    const { round } = this;
+    if (round !== null) {
+      this.endRound(round);
+      for (const watcher of round.watchers.slice(round.served)) watcher.readAgain();
+    }
     const text = JSON.stringify(notice);
     for (const watcher of this.watchers) watcher.notify(text);
   }
+
+  private serve(round: Round): void {
+    const { events, watchers, served } = round;
+    round.served = Math.min(served + SERVED_AT_ONCE, watchers.length);
+    for (const watcher of watchers.slice(served, round.served)) watcher.offer(events);
+    if (round.pause !== null) clearTimeout(round.pause);
+    if (round.served === watchers.length) this.endRound(round);
+    else round.pause = setTimeout(() => this.serve(round), SERVING_PAUSE_MS);
+  }
+
+  private endRound(round: Round): void {
+    if (round.pause !== null) clearTimeout(round.pause);
+    this.round = null;
+  }
+}
+
+/** One batch of events on its way to those who watched when it came. */
+interface Round {
+  readonly events: readonly StreamEvent[];
+  readonly watchers: readonly Watcher[];
+  served: number;
+  pause: NodeJS.Timeout | null;
 }
 
 class StreamEvent {
@@ -143,6 +179,12 @@ class Watcher implements WebSocketSession {
     if (this.socket.bufferedBytes > MAX_UNREAD_BYTES) return this.drop();
     this.socket.sendAll(texts);
     this.sentSeq = Math.max(this.sentSeq, (events.at(-1) as StreamEvent).seq);
+  }
+
+  /** Goes on from the index and the disk, behind what was sent. */
+  readAgain(): void {
+    this.isLive = false;
+    this.replaySoon();
   }
 
   replaySoon(): void {

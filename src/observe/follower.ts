@@ -7,15 +7,17 @@
  */
 import { Courtesy } from './courtesy.js';
 import type { EventIndex } from './event-index.js';
-import type { MergedLog } from './merged-log.js';
+import type { BatchBounds, MergedLog } from './merged-log.js';
 import type { TailLine } from './shard-tail.js';
 import type { WatermarkSource } from './watermark-source.js';
 
 /** Of one batch: it holds up the other requests of the thread for some 30 ms. */
 const MAX_BATCH_BYTES = 2 * 1024 * 1024;
 const BATCH = { maxEvents: 1_000, maxBytes: MAX_BATCH_BYTES };
-/** Of one batch while there is much to catch up with: the figures of agents are put once for all of it. */
+/** Of one batch while there is much to catch up with: the figures of agents are put once for all of it... */
 const CATCH_UP_BATCH = { maxEvents: 8_000, maxBytes: MAX_BATCH_BYTES };
+/** ...but not while agents need the machine: it must be over soon, so that the rest behind it need not be long. */
+const COURTEOUS_BATCH = { maxEvents: 500, maxBytes: MAX_BATCH_BYTES };
 /**
  * How often it looks for new events: with every watcher a little less often, since each look costs a system call for each
  * of them; while nobody watches, seldom: requests make it look.
@@ -113,12 +115,13 @@ export class Follower {
 
   private async followToWatermark(): Promise<void> {
     const { source, log, index } = this.options;
-    let bounds = BATCH;
+    let caughtUp = true;
     while (!this.stopped) {
       const sinceMs = performance.now();
       const durable = await source.read();
+      const bounds: BatchBounds = this.courtesy.isBusy ? COURTEOUS_BATCH : caughtUp ? BATCH : CATCH_UP_BATCH;
       const lines = await log.take(durable, bounds);
-      if (lines.length === bounds.maxEvents) bounds = CATCH_UP_BATCH;
+      caughtUp = lines.length < bounds.maxEvents;
       this.watermark = durable.watermark;
       this.isCurrent = lines.length === 0;
       if (lines.length === 0) return;

@@ -88,7 +88,7 @@ export class GroupCommit {
     else this.readTimer ??= setTimeout(() => this.wake(), READ_EVENTS_DELAY_MS);
   }
 
-  /** Starts a commit if something is staged and none is under way: a batch has no timer to wait for. */
+  /** Starts a commit, at the end of this loop turn, if something is staged and none is under way: there is no timer. */
   kick(): void {
     if (this.staged.length > 0) this.wake();
   }
@@ -126,7 +126,9 @@ export class GroupCommit {
 
   private async run(): Promise<void> {
     try {
-      while (this.wanted || this.staged.length > 0) {
+      while ((this.wanted || this.staged.length > 0) && !this.broken) {
+        await nextTurn(); // what other gateways have sent meanwhile joins: a flush costs more than a turn
+        if (this.broken) break;
         this.wanted = false;
         await this.commitBatch();
         await this.options.betweenBatches();
@@ -167,7 +169,7 @@ export class GroupCommit {
       if (durability === 'fsync') {
         mark.flushing();
         try {
-          await log.sync(batch.length === 1 && this.staged.length === 0); // ...and the disk. A failed fsync is final: never retry it
+          await log.sync(); // ...and the disk. A failed fsync is final: never retry it
           mark.flushed();
         } catch (error) {
           throw this.failed(batch, error);
@@ -259,4 +261,9 @@ export class GroupCommit {
     if (this.broken || this.syncing !== null) return;
     this.sync().catch((error: unknown) => this.break(error));
   }
+}
+
+/** Resolves when everything that is ready to be read now has been. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -23,8 +23,16 @@ const REFILL_BELOW_BYTES = 2 * 1024 * 1024;
 const REWRITTEN_BYTES = 64 * 1024 * 1024;
 const REWRITE_CHUNK_BYTES = 1024 * 1024;
 
-/** A disk whose flushes take longer never holds up the shard's thread. */
+/**
+ * The shard's thread itself waits for a disk whose quickest of the last flushes took less than this: handing a flush to
+ * another thread and back costs more than it takes, and two changes of thread on a busy machine. The quickest, since on
+ * such a machine most of what the others took was waiting for a processor. A slower disk never holds up the thread.
+ */
 const QUICK_SYNC_MS = 1;
+const JUDGED_SYNCS = 16;
+/** A flush that takes longer holds up reads too. It is the last one to do so for a while: stalls come in rows. */
+const STALLED_SYNC_MS = 50;
+const DISTRUSTED_SYNCS = 256;
 
 const RECENT_BYTES = 16 * 1024 * 1024;
 const INITIAL_BUFFER_BYTES = 1024 * 1024;
@@ -56,8 +64,10 @@ export class LogWriter {
   /** The fill under way: nothing may be written past `filledToBytes` before it settles. */
   private filling: Promise<void> | null = null;
   private fillFailed = false;
-  /** The last flush took less than `QUICK_SYNC_MS`. */
-  private isDiskQuick = false;
+  /** Flushes since one took less than `QUICK_SYNC_MS`. */
+  private slowSyncs = JUDGED_SYNCS;
+  /** Flushes to come before one may hold up the thread again. */
+  private distrustedSyncs = 0;
   /** What was written last. */
   readonly recent = new RecentLog(RECENT_BYTES);
   /** Bytes of the line appended last. */
@@ -161,17 +171,23 @@ export class LogWriter {
     if (this.buffer.length > KEPT_BUFFER_BYTES) this.buffer = Buffer.allocUnsafe(INITIAL_BUFFER_BYTES);
   }
 
-  /**
-   * Resolves when everything written survives power loss. A rejection is final: the disk may have dropped the bytes.
-   * @param alone nobody else waits for this thread: it may wait for the disk itself, if that has been quick. Spares a
-   *              lone write a fifth of its time and a quarter of its CPU (bench/scenarios/single-connection-put.ts).
-   */
-  async sync(alone = false): Promise<void> {
+  /** Resolves when everything written survives power loss. A rejection is final: the disk may have dropped the bytes. */
+  async sync(): Promise<void> {
     const sinceMs = performance.now();
-    if (alone && this.isDiskQuick && this.file.syncNow !== undefined) this.file.syncNow();
+    if (this.waitsInPlace && this.file.syncNow !== undefined) this.file.syncNow();
     else await this.file.sync();
-    this.isDiskQuick = performance.now() - sinceMs < QUICK_SYNC_MS;
+    this.judge(performance.now() - sinceMs);
     this.fillAhead();
+  }
+
+  private get waitsInPlace(): boolean {
+    return this.slowSyncs < JUDGED_SYNCS && this.distrustedSyncs === 0;
+  }
+
+  private judge(syncMs: number): void {
+    this.slowSyncs = syncMs < QUICK_SYNC_MS ? 0 : this.slowSyncs + 1;
+    if (syncMs > STALLED_SYNC_MS) this.distrustedSyncs = DISTRUSTED_SYNCS;
+    else if (this.distrustedSyncs > 0) this.distrustedSyncs -= 1;
   }
 
   get isSegmentFull(): boolean {

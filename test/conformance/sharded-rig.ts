@@ -134,10 +134,13 @@ class HostedEngine implements Engine {
   async #call<T>(method: keyof Engine, args: readonly unknown[]): Promise<EngineReply<T>> {
     if (this.#child.exitCode !== null || this.#child.signalCode !== null) return { ok: false, code: 'unavailable' };
     const id = ++this.#lastId;
-    const sent = args.map((arg) => withoutSignals(arg, () => this.#child.send({ abort: id } satisfies HostAbort)));
+    const sent = args.map((arg) =>
+      withoutSignals(arg, () => this.#child.send({ abort: id } satisfies HostAbort, () => {})),
+    );
     const reply = await new Promise<EngineReply<unknown>>((resolve) => {
       this.#waiting.set(id, resolve);
-      this.#child.send({ id, method, args: sent } satisfies HostCall);
+      // A child that was just killed does not take it; its exit, which follows, answers everything that waits.
+      this.#child.send({ id, method, args: sent } satisfies HostCall, () => {});
     });
     return reply as EngineReply<T>;
   }

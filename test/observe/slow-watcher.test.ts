@@ -27,6 +27,7 @@ function lineOf(seq: number): TailLine {
 class Socket {
   bufferedBytes = 0;
   readonly seqs: number[] = [];
+  readonly notices: string[] = [];
   closedWith: readonly [code: number, reason: string] | null = null;
 
   sendAll(texts: readonly (string | Uint8Array)[]): void {
@@ -34,6 +35,10 @@ class Socket {
       this.bufferedBytes += text.length;
       this.seqs.push((JSON.parse(text.toString()) as { seq: number }).seq);
     }
+  }
+
+  send(text: string): void {
+    this.notices.push(text);
   }
 
   close(code: number, reason = ''): void {
@@ -169,4 +174,48 @@ test('a watcher of the future gets what lies behind its place, and nothing befor
   world.publish(3);
   world.publish(3);
   assert.deepEqual(socket.seqs, [15, 16]);
+});
+
+async function crowd(world: World, size: number): Promise<Socket[]> {
+  const sockets = Array.from({ length: size }, () => new Socket());
+  for (const socket of sockets) {
+    world.stream.watch(socket.asConnection, { ...EVERYTHING, wantsNotices: true, since: world.lastSeq });
+  }
+  await turns(); // all go live
+  return sockets;
+}
+
+test('many watchers are served some at a time, and each gets every batch in order', async (t) => {
+  const world = await World.with(t, 0);
+  const sockets = await crowd(world, 35);
+  world.publish(3);
+  const served = sockets.filter(({ seqs }) => seqs.length > 0).length;
+  assert.ok(served > 0 && served < 35, `${served} of 35 in the first turn`);
+  world.publish(2);
+  assert.ok(
+    sockets.every(({ seqs }) => seqs.length >= 3),
+    'the first batch is with everybody before the second goes to anybody',
+  );
+  await waitUntil(() => sockets.every(({ seqs }) => seqs.length === 5), soon);
+  for (const { seqs } of sockets) assert.deepEqual(seqs, [1, 2, 3, 4, 5]);
+});
+
+test('once a content was removed nobody is sent from memory what was not sent yet', async (t) => {
+  const world = await World.with(t, 0);
+  const sockets = await crowd(world, 35);
+  let pagesRead = 0;
+  world.whileReading = () => {
+    pagesRead += 1;
+  };
+  world.publish(3);
+  const served = sockets.filter(({ seqs }) => seqs.length > 0).length;
+  world.stream.notify({ type: 'redaction' });
+  await waitUntil(() => sockets.every(({ seqs }) => seqs.length === 3), soon);
+  assert.equal(pagesRead, 35 - served, 'the others read the disk');
+  world.publish(1);
+  await waitUntil(() => sockets.every(({ seqs }) => seqs.length === 4), soon);
+  for (const { seqs, notices } of sockets) {
+    assert.deepEqual(seqs, [1, 2, 3, 4]);
+    assert.deepEqual(notices, ['{"type":"redaction"}']);
+  }
 });

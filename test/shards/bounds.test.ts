@@ -8,6 +8,7 @@ import { Mailboxes, type MessagingParts } from '../../src/shards/mailboxes.js';
 import { ReadCache } from '../../src/shards/read-cache.js';
 import { createCounterMemory, SharedCounters } from '../../src/shards/shared-counters.js';
 import { OPS } from '../../src/shards/wire.js';
+import { waitUntil } from '../support/wait.js';
 import { ShardRig } from './shard-rig.js';
 
 function challengeOf(number: number, expiresAtMs: number): StoredChallenge {
@@ -58,6 +59,10 @@ test('past so many events of reads that wait for the disk reads are unavailable,
   assert.ok(refused > 0, 'a disk that stands still takes the events of any number of reads');
   rig.disk.stopHolding();
   await write;
+  await waitUntil(async () => (await rig.code(OPS.readState, 'tab_reader', 'k')) === null, {
+    timeoutMs: 10_000,
+    what: 'reads to come back',
+  });
   assert.equal(await rig.value('k'), 'v');
 });
 

@@ -9,6 +9,7 @@ import { RecentLog } from '../../src/shards/recent-log.js';
 import { type LogPosition, logPosition, offsetOf, segmentOf, segmentPath } from '../../src/shards/segments.js';
 import { FaultyDisk } from '../support/faulty-disk.js';
 import { seedFor } from '../support/seed.js';
+import { waitUntil } from '../support/wait.js';
 import { hostileText } from './hostile.js';
 import { recordingLogger } from './shard-rig.js';
 
@@ -150,6 +151,36 @@ test('an I/O error in the middle of a batch surfaces as it is and leaves the log
   await assert.rejects(async () => writer.write(), { code: 'EIO' });
   assert.deepEqual(disk.live(FIRST), before);
   assert.equal(offsetOf(writer.position), before.length);
+});
+
+test('the thread itself waits for a quick disk, and for no other flush once one was slow', async () => {
+  const disk = new FaultyDisk();
+  disk.canSyncAtOnce = true;
+  const writer = await openWriter(disk);
+  let seq = 0;
+  /** True when the flush was over before anything else could happen. */
+  const waitsInPlace = async (): Promise<boolean> => {
+    writer.append(lineWith(++seq, 'x'));
+    await writer.write();
+    let otherTurns = 0;
+    const turn = setImmediate(() => {
+      otherTurns += 1;
+    });
+    await writer.sync();
+    clearImmediate(turn);
+    return otherTurns === 0;
+  };
+  assert.equal(await waitsInPlace(), false, 'nothing is known of the disk');
+  await waitUntil(waitsInPlace, { timeoutMs: 5_000, what: 'a quick flush, after which it waits in place' });
+  disk.syncAtOnceMs = 80;
+  assert.equal(await waitsInPlace(), true, 'it can not be known before');
+  disk.syncAtOnceMs = 0;
+  disk.holdSyncs();
+  const held = waitsInPlace();
+  await waitUntil(() => disk.heldSyncs > 0, { timeoutMs: 5_000, what: 'a flush that other things can happen beside' });
+  disk.stopHolding();
+  assert.equal(await held, false);
+  await waitUntil(waitsInPlace, { timeoutMs: 5_000, what: 'the disk to be trusted again' });
 });
 
 test('a batch that is discarded is never written', async () => {

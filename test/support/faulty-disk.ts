@@ -103,6 +103,8 @@ export class FaultyDisk implements Disk {
   toldAvailableBytes = Number.POSITIVE_INFINITY;
   /** Files opened from now on also offer a sync that waits in place. */
   canSyncAtOnce = false;
+  /** How long that one holds up its thread. */
+  syncAtOnceMs = 0;
   /** A write takes at most this many bytes at once. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
   /** Rises with every power loss; handles of an earlier life are dead. */
@@ -286,6 +288,8 @@ export class FaultyDisk implements Disk {
   }
 }
 
+const NEVER_WOKEN = new Int32Array(new SharedArrayBuffer(4));
+
 class FaultyFile implements LogFile {
   private readonly life: number;
   private closed = false;
@@ -335,6 +339,7 @@ class FaultyFile implements LogFile {
     const last = this.file.unsynced.at(-1);
     try {
       this.beginSync();
+      if (this.disk.syncAtOnceMs > 0) Atomics.wait(NEVER_WOKEN, 0, 0, this.disk.syncAtOnceMs);
       this.endSync(last);
     } catch (error) {
       this.failSync(last);
