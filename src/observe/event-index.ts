@@ -15,23 +15,22 @@ import { type LogPosition, logPosition } from '../shards/segments.js';
 import { EVENT_TYPE_IDS, EVENT_TYPES, MAX_TYPE_ID } from './event-types.js';
 import { IndexBatch, type IndexMeta } from './index-batch.js';
 import {
+  AGENT_BYTES,
   type AgentRow,
   agentIdKey,
   decodeAgent,
   decodeEvent,
   decodeState,
   EVERYBODY,
+  EVERYBODY_OPEN_KEY,
   type EventRow,
-  hashOfStateKey,
-  historyKey,
-  listKey,
+  openHistoryOfState,
   type StateRow,
   seqKey,
-  seqOfHistoryKey,
   seqOfKey,
-  seqOfListKey,
 } from './index-rows.js';
 import { IndexStore, type Table } from './index-store.js';
+import { historyBefore, listAfter, OpenList } from './seq-lists.js';
 import type { TailLine } from './shard-tail.js';
 
 export interface EventFilter {
@@ -53,6 +52,12 @@ export interface ListedKey extends StateRow {
   readonly key: string;
 }
 
+interface OwnedLists {
+  readonly agentId: number;
+  readonly open: OpenList;
+}
+
+const NOTHING = Buffer.alloc(0);
 const ALL_TYPE_IDS = EVENT_TYPES.map((type) => EVENT_TYPE_IDS[type]);
 const MAX_SEQ = Number.MAX_SAFE_INTEGER;
 
@@ -103,13 +108,12 @@ export class EventIndex {
   eventsAfter(filter: EventFilter, since: number, limit: number): PlacedEvent[] {
     if (since >= MAX_SEQ) return [];
     if (filter.typeIds === null && filter.agent === null) return this.allAfter(since, limit);
-    const agentId = filter.agent === null ? EVERYBODY : this.agent(filter.agent)?.agentId;
-    if (agentId === undefined) return [];
+    const owner = filter.agent === null ? this.everybodysLists() : this.listsOf(filter.agent);
+    if (owner === null) return [];
     const lists = this.store.table('lists');
     const seqs: number[] = [];
     for (const typeId of filter.typeIds ?? ALL_TYPE_IDS) {
-      const range = { start: listKey(agentId, typeId, since + 1), end: listKey(agentId, typeId, MAX_SEQ), limit };
-      for (const key of lists.getKeys(range)) seqs.push(seqOfListKey(key));
+      seqs.push(...listAfter(lists, owner.agentId, owner.open, typeId, since, limit));
     }
     return this.placesOf(seqs.sort((a, b) => a - b).slice(0, limit));
   }
@@ -168,17 +172,28 @@ export class EventIndex {
     return prefix === '' ? this.meta.keys : this.keyCounts.count(toByteString(prefix));
   }
 
-  /** Writes and deletions of a key before `before`, newest first; now and then one of another key is among them. */
+  /** Writes and deletions of a key before `before`, newest first. */
   historyBefore(key: string, before: number, limit: number): PlacedEvent[] {
-    if (before === 0) return [];
-    const keyHash = hashOfStateKey(key);
-    const range = { start: historyKey(keyHash, before - 1), end: historyKey(keyHash, 0), reverse: true, limit };
-    return this.placesOf(Array.from(this.store.table('history').getKeys(range), seqOfHistoryKey));
+    const bytes = this.store.table('state').get(Buffer.from(key, 'utf8'));
+    const open = bytes === undefined ? [] : openHistoryOfState(bytes);
+    return this.placesOf(historyBefore(this.store.table('history'), key, open, before, limit));
   }
 
   /** Lets go of the files. An index that could not be flushed within `patienceMs` is not used after a power cut. */
   close(patienceMs: number): Promise<void> {
     return this.store.close(patienceMs);
+  }
+
+  private listsOf(address: string): OwnedLists | null {
+    const bytes = this.store.table('agents').get(Buffer.from(address, 'latin1'));
+    return bytes === undefined
+      ? null
+      : { agentId: decodeAgent(bytes).agentId, open: new OpenList(bytes.subarray(AGENT_BYTES)) };
+  }
+
+  private everybodysLists(): OwnedLists {
+    const bytes = this.store.table('lists').get(EVERYBODY_OPEN_KEY) ?? NOTHING;
+    return { agentId: EVERYBODY, open: new OpenList(bytes) };
   }
 
   private allAfter(since: number, limit: number): PlacedEvent[] {

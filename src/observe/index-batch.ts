@@ -1,7 +1,7 @@
 /**
  * Index batch: what a run of events changes in the index.
  * Owns:      the figures that one batch changes many times, until they are put once, at its end.
- * Never:     commits. Runs within one transaction of the store; if it throws, that thread's index object is void.
+ * Never:     commits, or holds on to what `getBinaryFast` returns, which is good until the next read. Runs within one transaction of the store; if it throws, that thread's index object is void.
  */
 import { Buffer } from 'node:buffer';
 import type { EventData } from '../contract/events.js';
@@ -13,26 +13,28 @@ import { typeIdOf } from './event-types.js';
 import {
   ACTIVITY_SLOTS_MS,
   type ActivityRow,
+  AGENT_BYTES,
   type AgentRow,
   activityKey,
   agentIdKey,
   decodeActivity,
   decodeAgent,
   decodeCount,
-  decodeState,
   EVERYBODY,
+  EVERYBODY_OPEN_KEY,
   edgeKey,
   encodeActivity,
   encodeAgent,
   encodeCount,
   encodeEvent,
   encodeState,
-  hashOfStateKey,
-  historyKey,
-  listKey,
+  openHistoryOfState,
+  type StateRow,
   seqKey,
+  valueBytesOfState,
 } from './index-rows.js';
 import type { IndexStore } from './index-store.js';
+import { appendToHistory, closeHistory, OpenList } from './seq-lists.js';
 import type { TailLine } from './shard-tail.js';
 
 /** What is true of the whole index; kept in the same transaction as the rows. */
@@ -58,16 +60,34 @@ export interface IndexMeta {
 
 type Mutable<Row> = { -readonly [Field in keyof Row]: Row[Field] };
 
-/** An agent's figures as the batch leaves them, and what the batch adds to its activity; also of everybody together. */
-interface Touched extends Mutable<AgentRow> {
-  /** slot * resolutions + resolution -> counts */
-  readonly activity: Map<number, Mutable<ActivityRow>>;
+interface AddedActivity extends Mutable<ActivityRow> {
+  readonly resolution: number;
+  readonly slot: number;
 }
 
+/**
+ * An agent's figures and open list as the batch leaves them, and what it adds to the agent's activity. Also of everybody
+ * together.
+ */
+interface Touched extends Mutable<AgentRow> {
+  readonly open: OpenList;
+  /** Few, oldest first for the most part. */
+  readonly activity: AddedActivity[];
+}
+
+/** A state key as the batch found it, and as it leaves it. */
+interface ChangedKey {
+  /** -1: there was no such key. */
+  readonly valueBytesBefore: number;
+  /** Null: there is no such key. */
+  row: StateRow | null;
+  readonly openHistory: number[];
+}
+
+const NOTHING = Buffer.alloc(0);
 const PRESENT = Buffer.from([1]);
 /** Keys that come in rising order fill their pages to the end. */
 const APPENDED = { append: true };
-const RESOLUTIONS = ACTIVITY_SLOTS_MS.length;
 const NO_FIGURES: AgentRow = {
   agentId: 0,
   registeredAtMs: 0,
@@ -80,15 +100,21 @@ const TWO_32 = 2 ** 32;
 
 export class IndexBatch {
   private readonly agents = new Map<string, Touched>();
-  private readonly everybody: Touched = { ...NO_FIGURES, agentId: EVERYBODY, activity: new Map() };
-  /** from * 2^32 + to */
+  private readonly everybody: Touched;
+  /** from * 2^32 + to -> messages */
   private readonly edges = new Map<number, number>();
+  private readonly keys = new Map<string, ChangedKey>();
+  /** Keys that were removed by law (true), or written since (false). */
+  private readonly removedByLaw = new Map<string, boolean>();
 
   constructor(
     private readonly store: IndexStore,
     private readonly meta: IndexMeta,
     private readonly keyCounts: KeyCounts,
-  ) {}
+  ) {
+    const open = store.table('lists').get(EVERYBODY_OPEN_KEY) ?? NOTHING;
+    this.everybody = { ...NO_FIGURES, agentId: EVERYBODY, open: new OpenList(open), activity: [] };
+  }
 
   add(line: TailLine): void {
     const { shard, position, bytes, event } = line;
@@ -101,8 +127,7 @@ export class IndexBatch {
     const { seq } = event;
     const row = encodeEvent({ shard, typeId, position, bytes, atMs });
     this.store.table('events').putSync(seqKey(seq), row, APPENDED);
-    const lists = this.store.table('lists');
-    lists.putSync(listKey(EVERYBODY, typeId, seq), PRESENT);
+    this.everybody.open.add(typeId, seq);
     meta.lastSeq = seq;
     meta.events += 1;
     meta.typeCounts[typeId] = (meta.typeCounts[typeId] ?? 0) + 1;
@@ -111,36 +136,92 @@ export class IndexBatch {
 
     const actor = event.agent === undefined ? null : this.agent(event.agent, atMs);
     if (actor !== null) {
-      lists.putSync(listKey(actor.agentId, typeId, seq), PRESENT);
+      actor.open.add(typeId, seq);
       actor.lastActiveMs = Math.max(actor.lastActiveMs, atMs);
     }
     count(actor, this.everybody, 'events', atMs);
     this.addFacts(line, event.type, event.data, actor, atMs);
   }
 
-  /** Puts the figures that were gathered. */
+  /** Puts the rows that were gathered. */
   finish(): void {
+    this.putAgents();
+    this.putEdges();
+    this.putKeys();
+    this.putRemovedKeys();
+  }
+
+  private putAgents(): void {
     const agents = this.store.table('agents');
-    for (const [address, row] of this.agents) {
-      agents.putSync(Buffer.from(address, 'latin1'), encodeAgent(row));
-      this.putActivity(row);
+    const lists = this.store.table('lists');
+    for (const [address, agent] of this.agents) {
+      const { agentId, open } = agent;
+      open.settle(lists, agentId);
+      const row = encodeAgent(agent, open.bytes);
+      open.write(row, AGENT_BYTES);
+      agents.putSync(Buffer.from(address, 'latin1'), row);
+      this.putActivity(agent);
     }
+    const { open } = this.everybody;
+    open.settle(lists, EVERYBODY);
+    const row = Buffer.allocUnsafe(open.bytes);
+    open.write(row, 0);
+    lists.putSync(EVERYBODY_OPEN_KEY, row);
     this.putActivity(this.everybody);
+  }
+
+  private putActivity({ agentId, activity }: Touched): void {
+    const table = this.store.table('activity');
+    for (const added of activity) {
+      const key = activityKey(agentId, added.resolution, added.slot);
+      const stored = table.getBinaryFast(key);
+      table.putSync(key, encodeActivity(stored === undefined ? added : sum(decodeActivity(stored), added)));
+    }
+  }
+
+  private putEdges(): void {
     const edges = this.store.table('edges');
     for (const [edge, added] of this.edges) {
       const key = edgeKey(Math.floor(edge / TWO_32), edge % TWO_32);
-      const stored = edges.get(key);
+      const stored = edges.getBinaryFast(key);
       if (stored === undefined) this.meta.edges += 1;
       edges.putSync(key, encodeCount((stored === undefined ? 0 : decodeCount(stored)) + added));
     }
   }
 
-  private putActivity({ agentId, activity }: Touched): void {
-    const table = this.store.table('activity');
-    for (const [place, added] of activity) {
-      const key = activityKey(agentId, place % RESOLUTIONS, Math.floor(place / RESOLUTIONS));
-      const stored = table.get(key);
-      table.putSync(key, encodeActivity(stored === undefined ? added : sum(decodeActivity(stored), added)));
+  /** Of a key that came and went within the batch nothing is seen here but its history. */
+  private putKeys(): void {
+    const { meta, keyCounts } = this;
+    const state = this.store.table('state');
+    for (const [text, { valueBytesBefore, row, openHistory }] of this.keys) {
+      const key = Buffer.from(text, 'utf8');
+      const existed = valueBytesBefore >= 0;
+      if (existed) meta.stateBytes -= key.length + valueBytesBefore;
+      if (row === null) {
+        if (!existed) continue;
+        state.removeSync(key);
+        meta.keys -= 1;
+        keyCounts.removed(toByteString(text));
+      } else {
+        state.putSync(key, encodeState(row, openHistory));
+        meta.stateBytes += key.length + row.valueBytes;
+        if (existed) continue;
+        meta.keys += 1;
+        keyCounts.added(toByteString(text));
+      }
+    }
+  }
+
+  private putRemovedKeys(): void {
+    const table = this.store.table('removed_keys');
+    for (const [text, isRemoved] of this.removedByLaw) {
+      const key = Buffer.from(text, 'utf8');
+      if (!isRemoved) {
+        if (table.removeSync(key)) this.meta.removedKeys -= 1;
+      } else if (!table.doesExist(key)) {
+        table.putSync(key, PRESENT);
+        this.meta.removedKeys += 1;
+      }
     }
   }
 
@@ -148,11 +229,8 @@ export class IndexBatch {
   private addRecord(event: TailLine['event']): void {
     if (event.type !== 'state_removed') return;
     const { key } = event.data as InternalData['state_removed'];
-    this.remove(key);
-    const removed = this.store.table('removed_keys');
-    const name = Buffer.from(key, 'utf8');
-    if (!removed.doesExist(name)) this.meta.removedKeys += 1;
-    removed.putSync(name, PRESENT);
+    this.removed(key, this.key(key));
+    this.removedByLaw.set(key, true);
   }
 
   private addFacts(
@@ -183,47 +261,43 @@ export class IndexBatch {
         count(actor, this.everybody, 'stateWrites', atMs);
         return this.written(line, data as EventData['state_written'], atMs);
       }
-      case 'state_deleted':
-        this.remember((data as EventData['state_deleted']).key, line.event.seq);
-        return this.remove((data as EventData['state_deleted']).key);
+      case 'state_deleted': {
+        const { key } = data as EventData['state_deleted'];
+        const changed = this.key(key);
+        changed.openHistory.push(line.event.seq);
+        return this.removed(key, changed);
+      }
       default:
         return;
     }
   }
 
   private written(line: TailLine, data: EventData['state_written'], atMs: number): void {
-    const key = Buffer.from(data.key, 'utf8');
-    const valueBytes = data.value_length;
-    const state = this.store.table('state');
-    const before = state.get(key);
     const { shard, position, bytes } = line;
-    const row = { shard, position, bytes, valueBytes, modifiedAtMs: atMs, modifiedBy: data.written_by };
-    state.putSync(key, encodeState(row));
-    this.remember(data.key, line.event.seq);
-    if (this.meta.removedKeys > 0 && this.store.table('removed_keys').removeSync(key)) this.meta.removedKeys -= 1;
-    if (before !== undefined) {
-      this.meta.stateBytes += valueBytes - decodeState(before).valueBytes;
-      return;
-    }
-    this.meta.stateBytes += key.length + valueBytes;
-    this.meta.keys += 1;
-    this.keyCounts.added(toByteString(data.key));
+    const changed = this.key(data.key);
+    const valueBytes = data.value_length;
+    changed.row = { shard, position, bytes, valueBytes, modifiedAtMs: atMs, modifiedBy: data.written_by };
+    appendToHistory(this.store.table('history'), data.key, changed.openHistory, line.event.seq);
+    if (this.meta.removedKeys > 0 || this.removedByLaw.size > 0) this.removedByLaw.set(data.key, false);
   }
 
-  private remove(text: string): void {
-    const key = Buffer.from(text, 'utf8');
-    const state = this.store.table('state');
-    const before = state.get(key);
-    // The line that wrote it may have been damaged and passed over.
-    if (before === undefined) return;
-    state.removeSync(key);
-    this.meta.stateBytes -= key.length + decodeState(before).valueBytes;
-    this.meta.keys -= 1;
-    this.keyCounts.removed(toByteString(text));
+  /** The line that wrote it may have been damaged and passed over: then it was not there. */
+  private removed(key: string, changed: ChangedKey): void {
+    changed.row = null;
+    closeHistory(this.store.table('history'), key, changed.openHistory);
   }
 
-  private remember(key: string, seq: number): void {
-    this.store.table('history').putSync(historyKey(hashOfStateKey(key), seq), PRESENT);
+  private key(text: string): ChangedKey {
+    const known = this.keys.get(text);
+    if (known !== undefined) return known;
+    const stored = this.store.table('state').getBinaryFast(Buffer.from(text, 'utf8'));
+    const changed: ChangedKey = {
+      valueBytesBefore: stored === undefined ? -1 : valueBytesOfState(stored),
+      row: null,
+      openHistory: stored === undefined ? [] : openHistoryOfState(stored),
+    };
+    this.keys.set(text, changed);
+    return changed;
   }
 
   /** The agent's figures, to be changed; null for what is no address. One that is not known yet gets the next number. */
@@ -231,19 +305,34 @@ export class IndexBatch {
     const known = this.agents.get(address);
     if (known !== undefined) return known;
     if (!isAgentAddress(address)) return null;
-    const stored = this.store.table('agents').get(Buffer.from(address, 'latin1'));
-    const row = stored === undefined ? this.newAgent(address, atMs) : decodeAgent(stored);
-    const touched: Touched = { ...row, activity: new Map() };
-    this.agents.set(address, touched);
-    return touched;
+    const stored = this.store.table('agents').getBinaryFast(Buffer.from(address, 'latin1'));
+    const agent = stored === undefined ? this.newAgent(address, atMs) : touched(stored);
+    this.agents.set(address, agent);
+    return agent;
   }
 
-  private newAgent(address: string, atMs: number): AgentRow {
+  private newAgent(address: string, atMs: number): Touched {
     this.meta.agents += 1;
     const agentId = this.meta.agents;
     this.store.table('agent_ids').putSync(agentIdKey(agentId), Buffer.from(address, 'latin1'));
-    return { ...NO_FIGURES, agentId, registeredAtMs: atMs };
+    return { ...NO_FIGURES, agentId, registeredAtMs: atMs, open: new OpenList(NOTHING), activity: [] };
   }
+}
+
+function touched(stored: Buffer): Touched {
+  const row = decodeAgent(stored);
+  const open = Buffer.allocUnsafe(stored.length - AGENT_BYTES);
+  stored.copy(open, 0, AGENT_BYTES, stored.length);
+  return {
+    agentId: row.agentId,
+    registeredAtMs: row.registeredAtMs,
+    messagesSent: row.messagesSent,
+    messagesReceived: row.messagesReceived,
+    stateWrites: row.stateWrites,
+    lastActiveMs: row.lastActiveMs,
+    open: new OpenList(open),
+    activity: [],
+  };
 }
 
 /** For the one who acts and for everybody. */
@@ -253,15 +342,20 @@ function count(actor: Touched | null, everybody: Touched, what: keyof ActivityRo
 }
 
 function countOf(who: Touched, what: keyof ActivityRow, atMs: number): void {
-  for (let resolution = 0; resolution < RESOLUTIONS; resolution++) {
-    const place = Math.floor(atMs / (ACTIVITY_SLOTS_MS[resolution] as number)) * RESOLUTIONS + resolution;
-    let row = who.activity.get(place);
-    if (row === undefined) {
-      row = { events: 0, messagesSent: 0, messagesReceived: 0, stateWrites: 0 };
-      who.activity.set(place, row);
-    }
-    row[what] += 1;
+  for (let resolution = 0; resolution < ACTIVITY_SLOTS_MS.length; resolution++) {
+    const slot = Math.floor(atMs / (ACTIVITY_SLOTS_MS[resolution] as number));
+    addedTo(who.activity, resolution, slot)[what] += 1;
   }
+}
+
+function addedTo(activity: AddedActivity[], resolution: number, slot: number): AddedActivity {
+  for (let i = activity.length - 1; i >= 0; i--) {
+    const added = activity[i] as AddedActivity;
+    if (added.slot === slot && added.resolution === resolution) return added;
+  }
+  const added = { resolution, slot, events: 0, messagesSent: 0, messagesReceived: 0, stateWrites: 0 };
+  activity.push(added);
+  return added;
 }
 
 function sum(a: ActivityRow, b: ActivityRow): ActivityRow {

@@ -3,11 +3,10 @@
  * that byte order is their order; in rows little-endian.
  */
 import { Buffer } from 'node:buffer';
-import { hash } from 'node:crypto';
 import type { LogPosition } from '../shards/segments.js';
 
 /** A change to anything here or to what is counted needs a new number: an index of another one is built anew. */
-export const INDEX_FORMAT = 2;
+export const INDEX_FORMAT = 3;
 
 const TWO_32 = 2 ** 32;
 /** In `lists` and `activity`: all agents together. */
@@ -62,7 +61,32 @@ export function decodeEvent(bytes: Buffer): EventRow {
   };
 }
 
-/** [agent: u32][type: u8][seq: u64]: the events of one type of one agent, or of everybody, lie together in order. */
+const SEQ_BYTES = 8;
+
+function writeSeqs(seqs: readonly number[], row: Buffer, offset: number): number {
+  let at = offset;
+  for (const seq of seqs) at = row.writeDoubleLE(seq, at);
+  return at;
+}
+
+function readSeqs(row: Buffer, offset: number, end: number): number[] {
+  const seqs: number[] = [];
+  for (let at = offset; at < end; at += SEQ_BYTES) seqs.push(row.readDoubleLE(at));
+  return seqs;
+}
+
+/** [seq: f64]... */
+export function encodeBlock(seqs: readonly number[]): Buffer {
+  const block = Buffer.allocUnsafe(seqs.length * SEQ_BYTES);
+  writeSeqs(seqs, block, 0);
+  return block;
+}
+
+export function decodeBlock(block: Buffer): number[] {
+  return readSeqs(block, 0, block.length);
+}
+
+/** [agent: u32][type: u8][last seq: u64]: the blocks of one type of one agent, or of everybody, lie together in order. */
 export function listKey(agentId: number, typeId: number, seq: number): Buffer {
   const key = Buffer.allocUnsafe(13);
   key.writeUInt32BE(agentId, 0);
@@ -71,9 +95,8 @@ export function listKey(agentId: number, typeId: number, seq: number): Buffer {
   return key;
 }
 
-export function seqOfListKey(key: Buffer): number {
-  return readSeq(key, 5);
-}
+/** Where the open list of everybody lies, who has no row among the agents: in front of the blocks. */
+export const EVERYBODY_OPEN_KEY = listKey(EVERYBODY, 0, 0);
 
 export function agentIdKey(agentId: number): Buffer {
   const key = Buffer.allocUnsafe(4);
@@ -92,8 +115,12 @@ export interface AgentRow {
   readonly lastActiveMs: number;
 }
 
-export function encodeAgent(row: AgentRow): Buffer {
-  const bytes = Buffer.allocUnsafe(44);
+/** Behind the figures lies the agent's open list, to the end of the row; see seq-lists.ts. */
+export const AGENT_BYTES = 44;
+
+/** With room for so many bytes of an open list. */
+export function encodeAgent(row: AgentRow, openBytes: number): Buffer {
+  const bytes = Buffer.allocUnsafe(AGENT_BYTES + openBytes);
   bytes.writeUInt32LE(row.agentId, 0);
   bytes.writeDoubleLE(row.registeredAtMs, 4);
   bytes.writeDoubleLE(row.messagesSent, 12);
@@ -141,14 +168,20 @@ export interface StateRow {
   readonly modifiedBy: string;
 }
 
-export function encodeState(row: StateRow): Buffer {
-  const bytes = Buffer.allocUnsafe(26 + row.modifiedBy.length);
+const STATE_BYTES = 27;
+
+/** [position: f64][modifiedAtMs: f64][bytes: u32][valueBytes: u32][shard: u16][open: u8][open history: f64...][modifiedBy] */
+export function encodeState(row: StateRow, openHistory: readonly number[]): Buffer {
+  const nameAt = STATE_BYTES + openHistory.length * SEQ_BYTES;
+  const bytes = Buffer.allocUnsafe(nameAt + row.modifiedBy.length);
   bytes.writeDoubleLE(row.position, 0);
   bytes.writeDoubleLE(row.modifiedAtMs, 8);
   bytes.writeUInt32LE(row.bytes, 16);
   bytes.writeUInt32LE(row.valueBytes, 20);
   bytes.writeUInt16LE(row.shard, 24);
-  bytes.write(row.modifiedBy, 26, 'latin1');
+  bytes.writeUInt8(openHistory.length, 26);
+  writeSeqs(openHistory, bytes, STATE_BYTES);
+  bytes.write(row.modifiedBy, nameAt, 'latin1');
   return bytes;
 }
 
@@ -157,26 +190,31 @@ export function decodeState(bytes: Buffer): StateRow {
     position: bytes.readDoubleLE(0),
     modifiedAtMs: bytes.readDoubleLE(8),
     bytes: bytes.readUInt32LE(16),
-    valueBytes: bytes.readUInt32LE(20),
+    valueBytes: valueBytesOfState(bytes),
     shard: bytes.readUInt16LE(24),
-    modifiedBy: bytes.toString('latin1', 26, bytes.length),
+    modifiedBy: bytes.toString('latin1', endOfOpenHistory(bytes), bytes.length),
   };
 }
 
-/** [first 8 bytes of the key's SHA-1][seq: u64]: keys that share a hash share a list; the line tells them apart. */
+export function valueBytesOfState(bytes: Buffer): number {
+  return bytes.readUInt32LE(20);
+}
+
+/** The newest writes and deletions of the key, rising, fewer than a block. */
+export function openHistoryOfState(bytes: Buffer): number[] {
+  return readSeqs(bytes, STATE_BYTES, endOfOpenHistory(bytes));
+}
+
+function endOfOpenHistory(bytes: Buffer): number {
+  return STATE_BYTES + bytes.readUInt8(26) * SEQ_BYTES;
+}
+
+/** [first 16 bytes of the key's SHA-256][first seq: u64]: the blocks of one key lie together in order. */
 export function historyKey(keyHash: Buffer, seq: number): Buffer {
-  const key = Buffer.allocUnsafe(16);
-  keyHash.copy(key, 0, 0, 8);
-  writeSeq(key, seq, 8);
+  const key = Buffer.allocUnsafe(24);
+  keyHash.copy(key, 0, 0, 16);
+  writeSeq(key, seq, 16);
   return key;
-}
-
-export function seqOfHistoryKey(key: Buffer): number {
-  return readSeq(key, 8);
-}
-
-export function hashOfStateKey(key: string): Buffer {
-  return hash('sha1', key, 'buffer');
 }
 
 /** Lengths of the slots in which activity is counted: the finer one for what is shown, the coarser for long spans. */

@@ -21,21 +21,21 @@ export type Table = Database<Buffer, Buffer>;
 const TABLE_NAMES = [
   /** seq -> place */
   'events',
-  /** agent or everybody, type, seq */
+  /** agent or everybody, type, last seq -> block of seqs */
   'lists',
-  /** address -> figures */
+  /** address -> figures, and seqs that make no block yet */
   'agents',
   /** agent number -> address */
   'agent_ids',
   /** from, to -> messages */
   'edges',
-  /** key -> last write */
+  /** key -> last write, and seqs that make no block yet */
   'state',
   /** keys that were removed by law, and not written since */
   'removed_keys',
   /** counted ranges of state keys */
   'key_counts',
-  /** key's hash, seq of each write and deletion */
+  /** key's hash, first seq -> block of seqs of writes and deletions */
   'history',
   /** agent or everybody, slot of time -> counts */
   'activity',
