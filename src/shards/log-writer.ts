@@ -35,7 +35,7 @@ const STALLED_SYNC_MS = 50;
 const DISTRUSTED_SYNCS = 256;
 
 const RECENT_BYTES = 16 * 1024 * 1024;
-const INITIAL_BUFFER_BYTES = 1024 * 1024;
+const INITIAL_BUFFER_BYTES = 64 * 1024;
 /** A buffer that one huge batch made larger than this is given back. */
 const KEPT_BUFFER_BYTES = 8 * 1024 * 1024;
 /** UTF-8 takes at most three bytes for one UTF-16 unit. */

@@ -36,13 +36,16 @@ export interface MessagingParts {
  *
  * Queues are read from the view when first needed and forgotten when idle, so a start costs nothing for them.
  */
-/** Past this many queues in memory, idle ones are forgotten between two batches. */
+/** Past this many queues in memory, idle ones are forgotten between two batches... */
 const MAX_IDLE_QUEUES = 16_384;
+/** ...and then again when there are this many times what was left: each look is at all of them. */
+const SWEPT_AGAIN_FACTOR = 2;
 
 export class Mailboxes {
   readonly parts: MessagingParts;
   readonly leases: Leases;
   private readonly queues = new Map<string, MessageQueue>();
+  private sweepPast = MAX_IDLE_QUEUES;
   /** Queues with messages for those who wait; who serves them at the end of this turn, if anybody. */
   private readyQueues = new Set<MessageQueue>();
   private readonly serve: (queues: ReadonlySet<MessageQueue>) => void;
@@ -83,10 +86,11 @@ export class Mailboxes {
   /** Forgets idle queues when there are many; lets senders look again. Call between two batches. */
   sweep(): void {
     this.wakeSeekers();
-    if (this.queues.size <= MAX_IDLE_QUEUES) return;
+    if (this.queues.size <= this.sweepPast) return;
     for (const [address, queue] of this.queues) {
       if (queue.isIdle) this.queues.delete(address);
     }
+    this.sweepPast = Math.max(MAX_IDLE_QUEUES, this.queues.size * SWEPT_AGAIN_FACTOR);
   }
 
   /** A message may be taken: those who wait for one are served at the end of this turn, when all of a batch are there. */

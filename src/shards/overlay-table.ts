@@ -43,6 +43,9 @@ export function prefixEnd(prefix: ByteString): ByteString | null {
   return prefix.slice(0, end - 1) + String.fromCharCode(prefix.charCodeAt(end - 1) + 1);
 }
 
+/** So many changed keys are looked through one by one in each listing, before they are put in order among the others. */
+const MAX_LATEST_KEYS = 256;
+
 /** Rows changed in one interval. The sorted order is made only when somebody lists, from what came since. */
 class ChangedRows<Row> {
   readonly rows = new Map<ByteString, Row | undefined>();
@@ -55,13 +58,18 @@ class ChangedRows<Row> {
     if (this.rows.size !== before) this.unsorted.push(key);
   }
 
-  /** O(changed rows) after changes, else free. */
+  /** All but the latest keys, which `latestKeys` has. O(changed rows) once for each `MAX_LATEST_KEYS` new ones, else free. */
   sortedKeys(): readonly ByteString[] {
-    if (this.unsorted.length > 0) {
+    if (this.unsorted.length > MAX_LATEST_KEYS) {
       this.sorted = mergeSorted(this.sorted, this.unsorted.sort());
       this.unsorted = [];
     }
     return this.sorted;
+  }
+
+  /** Those of the range that are not among `sortedKeys`, in order. */
+  latestKeys(start: ByteString, end: ByteString | null): ByteString[] {
+    return this.unsorted.filter((key) => key >= start && (end === null || key < end)).sort();
   }
 }
 
@@ -155,12 +163,17 @@ export class OverlayTable<Row> {
     this.erased.add(key);
   }
 
-  /** Keys in byte order. Cost: the page, plus the rows changed since the last listing. */
+  /** Keys in byte order. Cost: the page, and the rows changed lately. */
   keys(range: KeyRange): ByteString[] {
     const active = this.active.sortedKeys();
     const flushing = this.flushing?.sortedKeys() ?? [];
+    const latest = mergeSorted(
+      this.active.latestKeys(range.start, range.end),
+      this.flushing?.latestKeys(range.start, range.end) ?? [],
+    );
     let a = lowerBound(active, range.start);
     let f = lowerBound(flushing, range.start);
+    let l = 0;
     const found: ByteString[] = [];
     let from: ByteString | null = range.start;
     while (from !== null && found.length < range.limit) {
@@ -170,11 +183,12 @@ export class OverlayTable<Row> {
       const pageEnd: ByteString | null = isLastPage ? range.end : successor(stored[stored.length - 1] as string);
       let s = 0;
       while (found.length < range.limit) {
-        const key = smallest(stored[s], active[a], flushing[f]);
+        const key = smallest(stored[s], active[a], flushing[f], latest[l]);
         if (key === undefined || (pageEnd !== null && key >= pageEnd)) break;
         if (stored[s] === key) s++;
         if (active[a] === key) a++;
         if (flushing[f] === key) f++;
+        while (latest[l] === key) l++; // both overlays may have it
         // A key that only LMDB knows is there: it came from LMDB's own page.
         if (this.changed(key) !== undefined) found.push(key);
       }
@@ -240,9 +254,15 @@ function successor(key: ByteString): ByteString {
   return `${key}\u0000`;
 }
 
-function smallest(a: string | undefined, b: string | undefined, c: string | undefined): string | undefined {
+function smallest(
+  a: string | undefined,
+  b: string | undefined,
+  c: string | undefined,
+  d: string | undefined,
+): string | undefined {
   let least = a;
   if (b !== undefined && (least === undefined || b < least)) least = b;
   if (c !== undefined && (least === undefined || c < least)) least = c;
+  if (d !== undefined && (least === undefined || d < least)) least = d;
   return least;
 }

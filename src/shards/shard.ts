@@ -5,6 +5,7 @@ import type { NewAgent, NewOperator, StoredChallenge } from '../contract/engine.
 import type { Logger } from '../log.js';
 import { ByLaw, isByLaw } from './by-law.js';
 import { Challenges } from './challenges.js';
+import { Checkpoints } from './checkpoints.js';
 import type { Disk } from './disk.js';
 import { GroupCommit } from './group-commit.js';
 import type { KeyVersions } from './key-versions.js';
@@ -12,7 +13,6 @@ import { type EventBody, eventBody, stateReadBody } from './log-line.js';
 import { LineReader } from './log-reader.js';
 import type { LogWriter } from './log-writer.js';
 import { Messaging, type WireWait } from './messaging.js';
-import { toByteString } from './overlay-table.js';
 import { type RecoveryReport, recover } from './recovery.js';
 import { Registrations } from './registrations.js';
 import { finishPlan, type RemovalPlan } from './removal-plan.js';
@@ -42,8 +42,6 @@ const NEXT_STATES: Readonly<Record<ShardState, readonly ShardState[]>> = {
   closed: [],
 };
 
-/** Rows that make a checkpoint due at once: handing them to LMDB stops this thread for about 20 ms. */
-const CHECKPOINT_ROWS = 16_384;
 const CHECKPOINT_INTERVAL_MS = 1_000;
 
 export interface ShardOptions {
@@ -69,18 +67,15 @@ export class Shard {
   private readonly stagedState: StagedState;
   private readonly messaging: Messaging;
   private readonly registrations: Registrations;
+  private readonly checkpoints: Checkpoints;
   private readonly challenges = new Challenges();
   private readonly outboxes = new Set<Outbox>();
   private readonly checkpointTimer: NodeJS.Timeout;
   private readonly space: SpaceGuard;
   private readonly byLaw: ByLaw;
-  /** Who waits for the next checkpoint: told whether it was made. */
-  private awaitingCheckpoint: ((isMade: boolean) => void)[] = [];
   private unloggedReads: number;
   /** Operations that wait for the disk before they can be staged. */
   private readonly underWay = new Set<Promise<void>>();
-  private checkpointDue = false;
-  private checkpoint: Promise<void> = Promise.resolve();
   private lifecycle: ShardState = 'serving';
   readonly recovery: RecoveryReport;
 
@@ -169,6 +164,20 @@ export class Shard {
       },
       log.position,
     );
+    this.checkpoints = new Checkpoints({
+      shard: options.shard,
+      store,
+      view,
+      log,
+      commit: this.commit,
+      registrations: this.registrations,
+      space: this.space,
+      durability: settings.durability,
+      logger,
+      isReadOnly: () => this.lifecycle === 'read-only',
+      isServing: () => this.lifecycle === 'serving',
+      onBroken: (error) => this.break(error),
+    });
     const removal = new ShardRemoval(
       {
         disk: options.disk,
@@ -180,7 +189,7 @@ export class Shard {
         commit: this.commit,
         stagedState: this.stagedState,
         logger,
-        eraseInStore: (key) => this.eraseInStore(key),
+        eraseInStore: (key) => this.checkpoints.erase(key),
         isStopped: () => this.lifecycle !== 'serving',
       },
       plan,
@@ -246,8 +255,8 @@ export class Shard {
       await Promise.all([...this.underWay, this.commit.drain()]);
     }
     await this.commit.drain();
-    await this.checkpoint;
-    if (!this.hasBroken()) await this.lastCheckpoint();
+    await this.checkpoints.settled();
+    if (!this.hasBroken()) await this.checkpoints.last();
   }
 
   private hasBroken(): boolean {
@@ -371,76 +380,13 @@ export class Shard {
     const spaceShort = this.space.takesWrites ? 0 : 1;
     this.messaging.report();
     if (counters.read(shard, 'spaceShort') !== spaceShort) counters.publish(shard, { spaceShort });
-    this.checkpointSoon();
+    this.checkpoints.soon();
   }
 
-  private checkpointSoon(): void {
-    if (this.store.changedRows === 0 || this.store.isCheckpointing) return;
-    this.checkpointDue = true;
-    this.commit.wake();
-  }
-
-  /** With `fsync` a checkpoint runs beside the next batches; without, the log must be on the disk before LMDB is. */
   private async betweenBatches(): Promise<void> {
     this.messaging.sweep();
     this.space.logged(this.log.position);
-    // After a failed commit the rows it had are the only ones that readers see: no other may take their place.
-    if (this.store.isCheckpointing || this.lifecycle === 'read-only') return;
-    if (!this.checkpointDue && this.store.changedRows < CHECKPOINT_ROWS) return;
-    this.checkpointDue = false;
-    // Put off: the rows stay in memory, and the log has them.
-    if (!this.space.hasRoomForCheckpoint(this.log.position)) {
-      this.toldOfCheckpoint(false);
-      return this.space.ask(this.log.position);
-    }
-    this.space.checkpointBegan(this.log.position);
-    if (this.options.settings.durability !== 'fsync') await this.commit.sync();
-    this.checkpoint = this.runCheckpoint();
-  }
-
-  /** Waits for a checkpoint of all that is visible now. False: there is no room for one, or the shard is broken. */
-  private async eraseInStore(key: string): Promise<boolean> {
-    await this.checkpoint;
-    if (this.lifecycle === 'read-only') return false;
-    const isMade = await new Promise<boolean>((resolve) => {
-      this.awaitingCheckpoint.push(resolve);
-      this.checkpointDue = true;
-      this.commit.wake();
-    });
-    if (!isMade) return false;
-    await this.store.eraseRemains(toByteString(key), () => this.lifecycle !== 'serving');
-    return true;
-  }
-
-  private toldOfCheckpoint(isMade: boolean): void {
-    const waiting = this.awaitingCheckpoint;
-    this.awaitingCheckpoint = [];
-    for (const tell of waiting) tell(isMade);
-  }
-
-  private async runCheckpoint(): Promise<void> {
-    const cleanUp = this.registrations.checkpointed();
-    const waiting = this.awaitingCheckpoint;
-    this.awaitingCheckpoint = [];
-    try {
-      await this.store.checkpoint(this.view.meta);
-      await cleanUp();
-      for (const tell of waiting) tell(true);
-    } catch (error) {
-      for (const tell of waiting) tell(false);
-      this.break(error);
-    }
-    // Somebody came while this one was under way: what they wait for may not be in it.
-    if (this.awaitingCheckpoint.length > 0) this.commit.wake();
-  }
-
-  /** Makes the next start quick; it does as well without. */
-  private async lastCheckpoint(): Promise<void> {
-    if (this.space.hasRoomForCheckpoint(this.log.position)) return this.store.checkpoint(this.view.meta);
-    this.options.logger.warn(
-      { shard: this.options.shard },
-      'no room for a last checkpoint: the next start replays the log',
-    );
+    await this.checkpoints.betweenBatches();
   }
 
   private flushReplies(): void {
@@ -451,7 +397,7 @@ export class Shard {
     if (this.lifecycle === 'read-only' || this.lifecycle === 'closed') return;
     const error = cause instanceof Error ? cause : new Error(String(cause));
     this.setState('read-only', error.message);
-    this.toldOfCheckpoint(false);
+    this.checkpoints.failWaiting();
     this.messaging.endWaits('unavailable');
     const { counters, shard } = this.options;
     counters.publish(shard, { readOnly: 1 });

@@ -151,7 +151,7 @@ export class ShardLife {
     if (this.random(3) === 0) disk.holdSyncs();
     for (let turns = 1 + this.random(6); turns > 0; turns--) {
       for (let calls = 1 + this.random(5); calls > 0; calls--) this.operate();
-      if (this.random(6) === 0) this.checkpointSoon();
+      if (this.random(6) === 0) this.rig.checkpointSoon();
       if (this.random(3) > 0) await turn();
       if (this.random(2) === 0 && disk.heldSyncs > 0) disk.finishSync();
     }
@@ -201,10 +201,6 @@ export class ShardLife {
     this.registrations.push(registration);
     const [reply] = this.rig.batch([[OPS.registerAgent, newAgent(address), address]]);
     settle(reply, registration);
-  }
-
-  private checkpointSoon(): void {
-    (this.rig.shard as unknown as { checkpointSoon(): void }).checkpointSoon();
   }
 
   private async meet(fault: LifeFault): Promise<void> {

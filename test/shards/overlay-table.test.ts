@@ -195,3 +195,33 @@ test('the end of a prefix is above everything that begins with it, and nothing e
     { seed, numRuns: 2_000 },
   );
 });
+
+test('with many changes in one interval listings are those of a sorted map, before, amid and after a checkpoint', async (t) => {
+  const random = seededRandom(seedFor(t));
+  const directory = await makeTempDir();
+  const tables = new Tables(directory);
+  const model = new Map<string, string>();
+  try {
+    for (let change = 0; change < 3_000; change++) {
+      const key = `k${random(1_500)}`;
+      if (random(4) === 0) {
+        tables.remove(key);
+        model.delete(key);
+      } else {
+        tables.put(key, `value ${change}`);
+        model.set(key, `value ${change}`);
+      }
+      if (change % 900 === 700) tables.beginCheckpoint();
+      if (change % 900 === 800) await tables.endCheckpoint();
+      if (change % 50 !== 0) continue;
+      const start = `k${random(1_500)}`;
+      const end = random(2) === 0 ? null : `k${random(1_500)}`;
+      const limit = 1 + random(200);
+      const expected = sortedKeys(model, start, end).slice(0, limit);
+      assert.deepEqual(tables.store.state.keys({ start, end, limit }), expected, `after ${change} changes`);
+    }
+  } finally {
+    await tables.close();
+    await removeTempDir(directory);
+  }
+});

@@ -69,8 +69,8 @@ export const FAILURES: readonly Mutation[] = [
   {
     guarantee: '6 no checkpoint without room for it',
     without: 'the look at the free space',
-    file: 'shards/shard.js',
-    line: /if \(!this\.space\.hasRoomForCheckpoint\(this\.log\.position\)\) \{/,
+    file: 'shards/checkpoints.js',
+    line: /if \(!space\.hasRoomForCheckpoint\(log\.position\)\) \{/,
     instead: 'if (false) {',
     test: 'faults/disk-full.test.js',
     named: 'from one moment to the next',

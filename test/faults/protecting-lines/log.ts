@@ -50,8 +50,8 @@ export const LOG: readonly Mutation[] = [
   {
     guarantee: '2 LMDB is never ahead of the log',
     without: 'the flush of the log before a checkpoint (interval, none)',
-    file: 'shards/shard.js',
-    line: /await this\.commit\.sync\(\);/,
+    file: 'shards/checkpoints.js',
+    line: /await commit\.sync\(\);/,
     instead: ';',
     test: 'faults/whole-operations.test.js',
     named: 'never ahead of the log',
@@ -141,8 +141,8 @@ export const LOG: readonly Mutation[] = [
   {
     guarantee: '2 a start costs the tail, not the history',
     without: 'the checkpoints',
-    file: 'shards/shard.js',
-    line: /if \(!this\.checkpointDue && this\.store\.changedRows < CHECKPOINT_ROWS\)\s+return;/,
+    file: 'shards/checkpoints.js',
+    line: /if \(!this\.isDue && store\.changedRows < CHECKPOINT_ROWS\)\s+return;/,
     instead: 'return;',
     test: 'faults/opening-again.test.js',
     named: 'only what lies behind the last checkpoint',
