@@ -12,6 +12,17 @@ export function keyPath(index: number): string {
   return `/v1/state/bench/key-${String(index % KEYS).padStart(6, '0')}`;
 }
 
+/** Coprime to the sizes of worlds, which are round. */
+const JUMP = 7919;
+
+/**
+ * The `turn`th place in a world of `size`, in an order that jumps and spreads any run of turns over the whole of it; each
+ * place once in `size` turns.
+ */
+export function spreadPlace(turn: number, size: number): number {
+  return (turn * JUMP) % size;
+}
+
 /** Agents and keys in turn. */
 export function getRequests(subject: Subject): LoadRequest[] {
   return Array.from({ length: KEYS }, (_, n) => ({ method: 'GET', path: keyPath(n), token: subject.agent(n).token }));

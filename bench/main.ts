@@ -14,10 +14,13 @@ import type { LoadGenerator, LoadGeneratorName } from './load/load.js';
 import { loadWithWrk } from './load/wrk.js';
 import { describeConditions, describeResult, describeTable, type NamedResult, writeReport } from './report.js';
 import type { BenchSettings, Scenario } from './scenario.js';
+import { badTokens } from './scenarios/bad-tokens.js';
 import { coldSessionStorm } from './scenarios/cold-session-storm.js';
 import { deliveryWays, fanIn } from './scenarios/delivery-ways.js';
 import { getMessages } from './scenarios/get-messages.js';
 import { getState } from './scenarios/get-state.js';
+import { keyListing } from './scenarios/key-listing.js';
+import { largeWorld } from './scenarios/large-world.js';
 import { observeIndex } from './scenarios/observe-index.js';
 import { observePage } from './scenarios/observe-page.js';
 import { observers } from './scenarios/observers.js';
@@ -26,6 +29,7 @@ import { pushLatency } from './scenarios/push-latency.js';
 import { putState } from './scenarios/put-state.js';
 import { queuedMemory } from './scenarios/queued-memory.js';
 import { registryPage } from './scenarios/registry-page.js';
+import { sessionCache } from './scenarios/session-cache.js';
 import { singleConnectionPut } from './scenarios/single-connection-put.js';
 import { startAfterKill } from './scenarios/start-after-kill.js';
 import { webhookThroughput } from './scenarios/webhook-throughput.js';
@@ -36,7 +40,11 @@ const SCENARIOS: readonly Scenario[] = [
   postMessage,
   singleConnectionPut,
   coldSessionStorm,
+  sessionCache,
+  badTokens,
   registryPage,
+  keyListing,
+  largeWorld,
   getMessages,
   startAfterKill,
   webhookThroughput,
@@ -60,7 +68,8 @@ const USAGE = `npm run bench -- [options]
   --seconds N          length of one measurement (5)
   --rounds N           rounds of reference and ours in turn; medians are shown (3)
   --connections N      in the loaded scenarios (256)
-  --agents N           in the large registry (100000)
+  --agents N           in the large registry, and in the large world (100000)
+  --keys N             in the large world (1000000)
   --messages N         of 10 KB, queued (1000000: needs 11 GB of disk)
   --load wrk|autocannon  (wrk where it is installed)
   --dir DIR            where data goes: put it on the file system in question (the system's temporary directory)
@@ -76,10 +85,10 @@ interface Options extends BenchSettings {
 async function main(): Promise<void> {
   const options = readOptions();
   const workDir = mkdtempSync(join(options.dir, 'tabulum-bench-'));
-  const { seconds, rounds, connections, agents, messages, events, smoke } = options;
+  const { seconds, rounds, connections, agents, keys, messages, events, smoke } = options;
   const header = {
     conditions: readConditions(workDir, options.loadName),
-    settings: { seconds, rounds, connections, agents, messages, events, smoke },
+    settings: { seconds, rounds, connections, agents, keys, messages, events, smoke },
   };
   console.log(`${describeConditions(header)}\n`);
   const interrupted = new AbortController();
@@ -151,6 +160,7 @@ function readOptions(): Options {
         rounds: { type: 'string' },
         connections: { type: 'string' },
         agents: { type: 'string' },
+        keys: { type: 'string' },
         messages: { type: 'string' },
         events: { type: 'string' },
         load: { type: 'string', default: isInstalled('wrk') ? 'wrk' : 'autocannon' },
@@ -173,6 +183,7 @@ function readOptions(): Options {
       rounds: wholeNumber('--rounds', values.rounds, smoke ? 1 : 3, 1, 50),
       connections: wholeNumber('--connections', values.connections, smoke ? 32 : 256, 1, 10_000),
       agents: wholeNumber('--agents', values.agents, smoke ? 1_000 : 100_000, 100, 1_000_000),
+      keys: wholeNumber('--keys', values.keys, smoke ? 2_500 : 1_000_000, 2_500, 10_000_000),
       events: wholeNumber('--events', values.events, smoke ? 2_000 : 1_000_000, 100, 100_000_000),
       messages: wholeNumber('--messages', values.messages, smoke ? 2_000 : 1_000_000, 100, 10_000_000),
       redisInstalled: isInstalled('redis-server') && isInstalled('redis-benchmark'),

@@ -21,6 +21,8 @@ export interface Side {
 export interface Measurement extends LoadResult {
   /** User + system time of the serving process per completed operation; NaN without a process. */
   readonly cpuMicrosPerOperation: number;
+  /** For rows of a share or a count: what the server counted meanwhile. */
+  readonly counted?: number;
 }
 
 export interface Rounds {
@@ -47,7 +49,10 @@ export async function measureOnce(side: Side): Promise<Measurement> {
 }
 
 /** What is compared, and which way is better. */
-export type Metric = 'rate' | 'p50' | 'p99' | 'longest wait';
+export type Metric = 'rate' | 'p50' | 'p99' | 'longest wait' | CountedMetric;
+
+/** Judged by itself, without a reference: a share of all, 0 to 1, is better high; a count is better low. */
+export type CountedMetric = 'share' | 'count';
 
 export interface Target {
   readonly floor: number;
@@ -74,7 +79,13 @@ const VALUE_OF: Readonly<Record<Metric, (measurement: Measurement) => number>> =
   p50: (measurement) => measurement.p50Ms,
   p99: (measurement) => measurement.p99Ms,
   'longest wait': (measurement) => measurement.maxMs,
+  share: countedIn,
+  count: countedIn,
 };
+
+function countedIn(measurement: Measurement): number {
+  return measurement.counted ?? Number.NaN;
+}
 
 export function compare(
   question: string,
@@ -106,8 +117,35 @@ export function medianOf(metric: Metric, measurements: readonly Measurement[]): 
   return median(measurements.map(VALUE_OF[metric]));
 }
 
-/** Rates should be high, times low. */
+/** A row of something the server counted. */
+export function countedRow(
+  question: string,
+  metric: CountedMetric,
+  name: string,
+  measurements: readonly Measurement[],
+  target: Target | null,
+): Row {
+  return {
+    question,
+    metric,
+    oursName: name,
+    ours: measurements,
+    referenceName: 'judged by itself',
+    reference: [],
+    ratios: [],
+    ratio: null,
+    target,
+  };
+}
+
+/** What is held against the target: the ratio, or what was counted. Null when there is neither. */
+export function judgedFigure(row: Row): number | null {
+  return row.metric === 'share' || row.metric === 'count' ? medianOf(row.metric, row.ours) : row.ratio;
+}
+
+/** Rates and shares should be high, times and counts low. */
 export function reaches(row: Row, bound: number): boolean {
-  if (row.ratio === null) return false;
-  return row.metric === 'rate' ? row.ratio >= bound : row.ratio <= bound;
+  const figure = judgedFigure(row);
+  if (figure === null) return false;
+  return row.metric === 'rate' || row.metric === 'share' ? figure >= bound : figure <= bound;
 }

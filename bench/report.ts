@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Conditions } from './conditions.js';
-import { type Measurement, type Metric, medianOf, type Row, reaches } from './measure.js';
+import { judgedFigure, type Measurement, type Metric, medianOf, type Row, reaches } from './measure.js';
 import type { ScenarioResult } from './scenario.js';
 import { median } from './statistics.js';
 
@@ -81,8 +81,8 @@ function rowCells(row: Row): string[] {
     row.reference.length === 0 ? '-' : withUnit(row.metric, medianOf(row.metric, row.reference)),
     row.ratio === null ? '-' : row.ratio.toFixed(2),
     row.ratios.map((ratio) => ratio.toFixed(2)).join(' '),
-    row.target === null ? '-' : String(row.target.floor),
-    row.target === null ? '-' : String(row.target.aim),
+    row.target === null ? '-' : boundText(row.metric, row.target.floor),
+    row.target === null ? '-' : boundText(row.metric, row.target.aim),
     verdict(row),
     cpuOf(row.ours),
     cpuOf(row.reference),
@@ -90,7 +90,7 @@ function rowCells(row: Row): string[] {
 }
 
 function verdict(row: Row): string {
-  if (row.target === null || row.ratio === null) return '';
+  if (row.target === null || judgedFigure(row) === null) return '';
   if (reaches(row, row.target.aim)) return 'aim';
   return reaches(row, row.target.floor) ? 'floor' : 'BELOW';
 }
@@ -110,7 +110,13 @@ function sideLine(name: string, measurements: readonly Measurement[]): string {
 function withUnit(metric: Metric, value: number): string {
   if (Number.isNaN(value)) return '-';
   if (metric === 'rate') return `${value.toFixed(0)}/s`;
+  if (metric === 'share') return `${(value * 100).toFixed(2)} %`;
+  if (metric === 'count') return value.toFixed(0);
   return `${value.toFixed(value < 10 ? 3 : 0)} ms`;
+}
+
+function boundText(metric: Metric, bound: number): string {
+  return metric === 'share' ? `${bound * 100} %` : String(bound);
 }
 
 function cpuOf(measurements: readonly Measurement[]): string {

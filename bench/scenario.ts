@@ -8,6 +8,8 @@ export interface BenchSettings {
   readonly connections: number;
   /** Agents in the large registry. */
   readonly agents: number;
+  /** In the large world. */
+  readonly keys: number;
   /** Queued in the memory scenario. */
   readonly messages: number;
   /** Of history, before a server is killed and started again. */

@@ -4,16 +4,23 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServerProcess, startServer } from '../examples/demo/server-process.js';
 import { TabulumClient } from '../examples/tabulum-client.js';
 import { expectSuccess, HttpConnection, onConnections } from './load/http-connection.js';
 import type { LoadRequest } from './load/load.js';
+import { processCpuMicros } from './process-cpu.js';
 import type { BenchContext } from './scenario.js';
 
 /** The most that settings allow: more than any load here reaches. */
 const UNLIMITED_PER_MIN = 10_000_000;
 /** Open ones at once; the server keeps few of one operator. */
 const CHALLENGES_PER_OPERATOR = 32;
+
+/** A server that uses less of a core than this has nothing left to do. */
+const IDLE_SHARE = 0.05;
+const IDLE_FOR_MS = 1_000;
+const SETTLED_WITHIN_MS = 300_000;
 
 export interface BenchAgent {
   readonly address: string;
@@ -31,6 +38,8 @@ export interface SubjectOptions {
   readonly poolThreads?: number;
   /** Leaves the agents' sessions as they are after registration. */
   readonly coldSessions?: boolean;
+  /** `auth.session_ttl`, such as `2s`. */
+  readonly sessionTtl?: string;
 }
 
 export class Subject {
@@ -96,6 +105,29 @@ export class Subject {
   async stop(): Promise<void> {
     const code = await this.#server.stop();
     if (code !== 0) throw new Error(`${this.#options.name}: the server ended with ${code ?? 'a signal'}`);
+  }
+
+  /** What the server itself counts, by the name on its metrics page; of one without labels. @throws Error for another. */
+  async metric(name: string): Promise<number> {
+    const answer = await fetch(`${this.#server.adminUrl}/metrics`);
+    const value = new RegExp(`^${name} (\\S+)$`, 'm').exec(await answer.text())?.[1];
+    if (value === undefined) throw new Error(`there is no metric ${name}`);
+    return Number(value);
+  }
+
+  /**
+   * Resolves when the server has done what it does after the answers: after a large fill, its observers' index is behind
+   * for a while, and takes CPU time that would be counted as that of what is measured. On a busy machine that can be
+   * long: after five minutes it says so, and resolves.
+   */
+  async settled(context: BenchContext): Promise<void> {
+    const endMs = performance.now() + SETTLED_WITHIN_MS;
+    while (performance.now() < endMs) {
+      const beforeMicros = processCpuMicros(this.pid);
+      await sleep(IDLE_FOR_MS);
+      if (processCpuMicros(this.pid) - beforeMicros < IDLE_SHARE * IDLE_FOR_MS * 1000) return;
+    }
+    context.note(`${this.#options.name} is still at work on what came before, beside what is measured now`);
   }
 
   /** One request on a connection of its own; the parsed answer. @throws Error unless it is 2xx. */
@@ -168,6 +200,7 @@ function configFor(options: SubjectOptions): string {
     'auth:',
     `  scheme: ${options.authScheme ?? 'bcrypt'}`,
     ...(options.poolThreads === undefined ? [] : [`  pool_threads: ${options.poolThreads}`]),
+    ...(options.sessionTtl === undefined ? [] : [`  session_ttl: ${options.sessionTtl}`]),
     'log: { level: warn }',
     '',
   ].join('\n');

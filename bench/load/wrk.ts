@@ -34,6 +34,9 @@ export async function loadWithWrk(plan: LoadPlan, workDir: string): Promise<Load
   };
 }
 
+/** A Lua function has room for 65,536 constants; a request takes up to four. */
+const CALLS_PER_FUNCTION = 10_000;
+
 /** Each of wrk's threads runs the script in a Lua state of its own, and starts elsewhere in the list. */
 function luaScript(requests: readonly LoadRequest[]): string {
   const calls = requests.map((request) => {
@@ -41,6 +44,10 @@ function luaScript(requests: readonly LoadRequest[]): string {
     const body = request.body === undefined ? 'nil' : quoted(request.body);
     return `  add(${quoted(request.method)}, ${quoted(request.path)}, {${headers.join(', ')}}, ${body})`;
   });
+  const functions: string[] = [];
+  for (let first = 0; first < calls.length; first += CALLS_PER_FUNCTION) {
+    functions.push(`(function()\n${calls.slice(first, first + CALLS_PER_FUNCTION).join('\n')}\nend)();`);
+  }
   return `
 local threads = 0
 function setup(thread)
@@ -53,7 +60,7 @@ local function add(method, path, headers, body)
   requests[#requests + 1] = wrk.format(method, path, headers, body)
 end
 function init(args)
-${calls.join('\n')}
+${functions.join('\n')}
   turn = first % #requests
 end
 function request()

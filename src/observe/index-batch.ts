@@ -1,7 +1,8 @@
 /**
  * Index batch: what a run of events changes in the index.
  * Owns:      the figures that one batch changes many times, until they are put once, at its end.
- * Never:     commits, or holds on to what `getBinaryFast` returns, which is good until the next read. Runs within one transaction of the store; if it throws, that thread's index object is void.
+ * Never:     commits, or holds on to what `getBinaryFast` returns, which is good until the next read. Runs within one
+ *            transaction of the store; if it throws, that thread's index object is void.
  */
 import { Buffer } from 'node:buffer';
 import type { EventData } from '../contract/events.js';
