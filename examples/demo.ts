@@ -73,6 +73,7 @@ async function runAgents(options: Options, baseUrl: string, agents: ChildProcess
 
   await instructAll(agents, { phase: 'live', durationMs: options.seconds * 1000, companions });
   const reports = await instructAll(agents, { phase: 'drain' });
+  for (const agent of agents) if (agent.connected) agent.disconnect();
   return reports.flatMap((report) => (report.phase === 'drained' ? [report.account] : []));
 }
 
