@@ -1,13 +1,8 @@
 /** Do good agents notice a flood of tokens that nobody was given, and does it cost a bcrypt? */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import { constants, setPriority } from 'node:os';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { pidOf } from '../../examples/demo/server-process.js';
 import { TOKEN_LENGTH, tokenLookup } from '../../src/contract/tokens.js';
 import { AGENTS, keyPath, VALUE } from '../dataset.js';
+import { LoadProcess } from '../load/load-process.js';
 import { loadAtPace } from '../load/paced.js';
 import type { FloodCount } from '../load/token-flood.js';
 import { compare, countedRow, type Measurement, measureInTurn, type Row, type Side } from '../measure.js';
@@ -108,8 +103,7 @@ function measurementOf({ refused, other, seconds }: FloodCount, bcrypts: number)
 class Flood {
   private readonly url: string;
   private readonly tokens: readonly string[];
-  private child: ChildProcess | null = null;
-  private lastLine: string | null = null;
+  private process: LoadProcess | null = null;
   /** Over all its times. */
   count: FloodCount = { refused: 0, other: 0, seconds: 0 };
 
@@ -120,34 +114,15 @@ class Flood {
   }
 
   async begin(): Promise<void> {
-    if (this.child !== null) return;
-    const entry = fileURLToPath(new URL('../load/token-flood.js', import.meta.url));
-    const child = spawn(
-      process.execPath,
-      [entry, this.url, String(FLOOD_CONNECTIONS), String(FLOOD_PER_SECOND), ...this.tokens],
-      { stdio: ['pipe', 'pipe', 'inherit'] },
-    );
-    this.child = child;
-    setPriority(pidOf(child), constants.priority.PRIORITY_BELOW_NORMAL);
-    const output = createInterface({ input: child.stdout });
-    output.on('line', (line) => {
-      this.lastLine = line;
-    });
-    await Promise.race([
-      once(output, 'line'),
-      once(child, 'exit').then(() => Promise.reject(new Error('the flood ended by itself'))),
-    ]);
+    const args = [this.url, String(FLOOD_CONNECTIONS), String(FLOOD_PER_SECOND), ...this.tokens];
+    this.process ??= await LoadProcess.start('./token-flood.js', args);
   }
 
   async end(): Promise<void> {
-    const { child } = this;
-    if (child === null) return;
-    this.child = null;
-    const closed = once(child, 'close');
-    child.stdin?.end();
-    await closed;
-    if (this.lastLine === null || this.lastLine === 'ready') throw new Error('the flood did not count');
-    const one = JSON.parse(this.lastLine) as FloodCount;
+    const { process } = this;
+    if (process === null) return;
+    this.process = null;
+    const one = (await process.end()) as FloodCount;
     this.count = {
       refused: this.count.refused + one.refused,
       other: this.count.other + one.other,

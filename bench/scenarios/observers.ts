@@ -1,17 +1,11 @@
 /** Do agents notice that a hundred people watch everything they do? */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { constants, setPriority } from 'node:os';
-import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
-import { AGENTS, keyPath } from '../dataset.js';
+import { AGENTS, keyPath, VALUE } from '../dataset.js';
 import { fillState } from '../fill.js';
-import { expectSuccess, onConnections } from '../load/http-connection.js';
-import type { LoadRequest, LoadResult } from '../load/load.js';
+import type { LoadResult } from '../load/load.js';
+import { LoadProcess } from '../load/load-process.js';
+import { loadAtPace } from '../load/paced.js';
 import { compare, measureInTurn, type Side } from '../measure.js';
 import { type BenchContext, check, noFailures, type Scenario, warmUp } from '../scenario.js';
-import { percentiles } from '../statistics.js';
 import { Subject } from '../subject.js';
 
 const WATCHERS = 100;
@@ -33,7 +27,17 @@ async function run(context: BenchContext) {
     ['reads', 'GET'],
     ['durable writes', 'PUT'],
   ] as const) {
-    const load = (): Promise<LoadResult> => paced(subject, method, context.seconds);
+    const body = method === 'PUT' ? { body: JSON.stringify({ value: VALUE }) } : {};
+    const load = (): Promise<LoadResult> =>
+      loadAtPace({
+        url: subject.url,
+        clients: ACTIVE_AGENTS,
+        pauseMs: PAUSE_MS,
+        seconds: context.seconds,
+        requestOf: (client, turn) => {
+          return { method, path: keyPath(client * 100 + (turn % 100)), token: subject.agent(client).token, ...body };
+        },
+      });
     const alone: Side = { name: `${kind}, nobody watches`, pid: subject.pid, prepare: () => crowd.leave(), run: load };
     const watched: Side = {
       name: `${kind}, ${crowd.size} watch`,
@@ -58,32 +62,9 @@ async function run(context: BenchContext) {
   };
 }
 
-async function paced(subject: Subject, method: 'GET' | 'PUT', seconds: number): Promise<LoadResult> {
-  const latenciesMs: number[] = [];
-  const startedMs = performance.now();
-  const endMs = startedMs + seconds * 1000;
-  await onConnections(subject.url, ACTIVE_AGENTS, async (connection, index) => {
-    const { token } = subject.agent(index);
-    await sleep((index * PAUSE_MS) / ACTIVE_AGENTS);
-    for (let n = 0; performance.now() < endMs; n++) {
-      const path = keyPath(index * 100 + (n % 100));
-      const request: LoadRequest =
-        method === 'GET' ? { method, path, token } : { method, path, token, body: `{"value":"${'v'.repeat(200)}"}` };
-      const sentMs = performance.now();
-      expectSuccess(request, await connection.send(request));
-      latenciesMs.push(performance.now() - sentMs);
-      await sleep(PAUSE_MS);
-    }
-  });
-  const completed = latenciesMs.length;
-  const ratePerSecond = (completed * 1000) / (performance.now() - startedMs);
-  return { completed, failed: 0, ratePerSecond, ...percentiles(latenciesMs) };
-}
-
 /** The watchers' process. */
 class Crowd {
-  private child: ChildProcess | null = null;
-  private lines: string[] = [];
+  private process: LoadProcess | null = null;
   private lastReceived: number[] = [];
 
   constructor(
@@ -92,32 +73,14 @@ class Crowd {
   ) {}
 
   async gather(): Promise<void> {
-    if (this.child !== null) return;
-    const entry = fileURLToPath(new URL('../reference/stream-watchers.js', import.meta.url));
-    const child = spawn(process.execPath, [entry, String(this.port), String(this.size)], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
-    this.child = child;
-    this.lines = [];
-    if (child.pid === undefined || child.stdout === null) throw new Error('the watchers did not start');
-    setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
-    const output = createInterface({ input: child.stdout });
-    output.on('line', (line) => this.lines.push(line));
-    await Promise.race([
-      once(output, 'line'),
-      once(child, 'exit').then(() => Promise.reject(new Error('the watchers were refused'))),
-    ]);
+    this.process ??= await LoadProcess.start('../reference/stream-watchers.js', [String(this.port), String(this.size)]);
   }
 
   async leave(): Promise<void> {
-    const { child } = this;
-    if (child === null) return;
-    this.child = null;
-    const closed = once(child, 'close');
-    child.stdin?.end();
-    await closed;
-    const last = this.lines.at(-1);
-    if (last !== undefined && last !== 'ready') this.lastReceived = JSON.parse(last) as number[];
+    const { process } = this;
+    if (process === null) return;
+    this.process = null;
+    this.lastReceived = (await process.end()) as number[];
   }
 
   /** Bytes that the watchers of the last time got. */

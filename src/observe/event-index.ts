@@ -22,7 +22,6 @@ import {
   decodeEvent,
   decodeState,
   EVERYBODY,
-  EVERYBODY_OPEN_KEY,
   type EventRow,
   openHistoryOfState,
   type StateRow,
@@ -57,7 +56,6 @@ interface OwnedLists {
   readonly open: OpenList;
 }
 
-const NOTHING = Buffer.alloc(0);
 const ALL_TYPE_IDS = EVENT_TYPES.map((type) => EVENT_TYPE_IDS[type]);
 const MAX_SEQ = Number.MAX_SAFE_INTEGER;
 
@@ -108,9 +106,10 @@ export class EventIndex {
   eventsAfter(filter: EventFilter, since: number, limit: number): PlacedEvent[] {
     if (since >= MAX_SEQ) return [];
     if (filter.typeIds === null && filter.agent === null) return this.allAfter(since, limit);
-    const owner = filter.agent === null ? this.everybodysLists() : this.listsOf(filter.agent);
-    if (owner === null) return [];
     const lists = this.store.table('lists');
+    const owner =
+      filter.agent === null ? { agentId: EVERYBODY, open: OpenList.ofEverybody(lists) } : this.listsOf(filter.agent);
+    if (owner === null) return [];
     const seqs: number[] = [];
     for (const typeId of filter.typeIds ?? ALL_TYPE_IDS) {
       seqs.push(...listAfter(lists, owner.agentId, owner.open, typeId, since, limit));
@@ -189,11 +188,6 @@ export class EventIndex {
     return bytes === undefined
       ? null
       : { agentId: decodeAgent(bytes).agentId, open: new OpenList(bytes.subarray(AGENT_BYTES)) };
-  }
-
-  private everybodysLists(): OwnedLists {
-    const bytes = this.store.table('lists').get(EVERYBODY_OPEN_KEY) ?? NOTHING;
-    return { agentId: EVERYBODY, open: new OpenList(bytes) };
   }
 
   private allAfter(since: number, limit: number): PlacedEvent[] {

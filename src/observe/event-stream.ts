@@ -68,7 +68,7 @@ export class EventStream {
     if (this.watchers.size === 0) return;
     const { transparency } = this.options;
     const events = lines.map((line) => new StreamEvent(line, transparency)).filter((event) => event.typeId !== 0);
-    this.round = { events, watchers: [...this.watchers], served: 0, pause: null };
+    this.round = { events, watchers: [...this.watchers], served: 0, pause: undefined };
     this.serve(this.round);
   }
 
@@ -76,7 +76,8 @@ export class EventStream {
   notify(notice: object): void {
     const { round } = this;
     if (round !== null) {
-      this.endRound(round);
+      clearTimeout(round.pause);
+      this.round = null;
       for (const watcher of round.watchers.slice(round.served)) watcher.readAgain();
     }
     const text = JSON.stringify(notice);
@@ -87,14 +88,9 @@ export class EventStream {
     const { events, watchers, served } = round;
     round.served = Math.min(served + SERVED_AT_ONCE, watchers.length);
     for (const watcher of watchers.slice(served, round.served)) watcher.offer(events);
-    if (round.pause !== null) clearTimeout(round.pause);
-    if (round.served === watchers.length) this.endRound(round);
+    clearTimeout(round.pause);
+    if (round.served === watchers.length) this.round = null;
     else round.pause = setTimeout(() => this.serve(round), SERVING_PAUSE_MS);
-  }
-
-  private endRound(round: Round): void {
-    if (round.pause !== null) clearTimeout(round.pause);
-    this.round = null;
   }
 }
 
@@ -103,7 +99,7 @@ interface Round {
   readonly events: readonly StreamEvent[];
   readonly watchers: readonly Watcher[];
   served: number;
-  pause: NodeJS.Timeout | null;
+  pause: NodeJS.Timeout | undefined;
 }
 
 class StreamEvent {

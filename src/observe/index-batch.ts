@@ -85,7 +85,6 @@ interface ChangedKey {
   readonly openHistory: number[];
 }
 
-const NOTHING = Buffer.alloc(0);
 const PRESENT = Buffer.from([1]);
 /** Keys that come in rising order fill their pages to the end. */
 const APPENDED = { append: true };
@@ -113,8 +112,8 @@ export class IndexBatch {
     private readonly meta: IndexMeta,
     private readonly keyCounts: KeyCounts,
   ) {
-    const open = store.table('lists').get(EVERYBODY_OPEN_KEY) ?? NOTHING;
-    this.everybody = { ...NO_FIGURES, agentId: EVERYBODY, open: new OpenList(open), activity: [] };
+    const open = OpenList.ofEverybody(store.table('lists'));
+    this.everybody = { ...NO_FIGURES, agentId: EVERYBODY, open, activity: [] };
   }
 
   add(line: TailLine): void {
@@ -316,7 +315,7 @@ export class IndexBatch {
     this.meta.agents += 1;
     const agentId = this.meta.agents;
     this.store.table('agent_ids').putSync(agentIdKey(agentId), Buffer.from(address, 'latin1'));
-    return { ...NO_FIGURES, agentId, registeredAtMs: atMs, open: new OpenList(NOTHING), activity: [] };
+    return { ...NO_FIGURES, agentId, registeredAtMs: atMs, open: new OpenList(), activity: [] };
   }
 }
 

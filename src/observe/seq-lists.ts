@@ -8,7 +8,7 @@
  */
 import { Buffer } from 'node:buffer';
 import { hash } from 'node:crypto';
-import { decodeBlock, encodeBlock, historyKey, listKey } from './index-rows.js';
+import { decodeBlock, EVERYBODY_OPEN_KEY, encodeBlock, historyKey, listKey } from './index-rows.js';
 import type { Table } from './index-store.js';
 
 /** An agent's row should stay small: so many seqs lie open at most, and so many are in a block at most. */
@@ -26,7 +26,11 @@ export class OpenList {
   private added: number[] = [];
 
   /** @param stored as it was written; kept, not changed */
-  constructor(private stored: Buffer) {}
+  constructor(private stored: Buffer = NOTHING) {}
+
+  static ofEverybody(lists: Table): OpenList {
+    return new OpenList(lists.get(EVERYBODY_OPEN_KEY));
+  }
 
   /** @param seq above all that are in the list */
   add(typeId: number, seq: number): void {

@@ -126,7 +126,7 @@ export class GroupCommit {
 
   private async run(): Promise<void> {
     try {
-      while ((this.wanted || this.staged.length > 0) && !this.broken) {
+      while (this.wanted || this.staged.length > 0) {
         await nextTurn(); // what other gateways have sent meanwhile joins: a flush costs more than a turn
         if (this.broken) break;
         this.wanted = false;
